@@ -1,0 +1,11 @@
+#pragma once
+/// One registration per topic; module.cpp is their index.
+
+#include <pybind11/pybind11.h>
+
+namespace netassay::bindings {
+
+void bind_errors(pybind11::module_& core);
+void bind_saturation(pybind11::module_& core);
+
+}  // namespace netassay::bindings

@@ -1,0 +1,11 @@
+#include "bind.hpp"
+#include "netassay/base/parallel.hpp"
+
+PYBIND11_MODULE(_core, core, pybind11::mod_gil_not_used()) {
+  core.doc() = "Native kernels of netassay.";
+  core.attr("__version__") = NETASSAY_VERSION;
+  netassay::bindings::bind_errors(core);
+  core.def("thread_count", &netassay::thread_count, pybind11::arg("requested") = 0,
+           "Threads that `requested` stands for here and now; 0 asks for the default.");
+  netassay::bindings::bind_saturation(core);
+}

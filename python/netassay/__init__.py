@@ -1,0 +1,95 @@
+"""netassay: what is this network really doing with its layers?
+
+Measures are nouns (`netassay.saturation`), verbs name the source of numbers (`netassay.watch`). Importing this package
+loads neither torch nor numpy: names are found when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netassay import saturation
+    from netassay.base.errors import (
+        CorruptCheckpoint,
+        DomainError,
+        DTypeError,
+        ForkError,
+        LayoutError,
+        LimitExceeded,
+        NetassayError,
+        NonFinite,
+        NothingObserved,
+        SelectionError,
+        ShapeError,
+        StateError,
+        TooFewRows,
+        UnsupportedLayout,
+    )
+    from netassay.report import Report
+    from netassay.stats.moments import Moments
+    from netassay.verbs.watch import Watch, watch
+
+__version__ = "0.1.0"
+
+_ERRORS = (
+    "CorruptCheckpoint",
+    "DTypeError",
+    "DomainError",
+    "ForkError",
+    "LayoutError",
+    "LimitExceeded",
+    "NetassayError",
+    "NonFinite",
+    "NothingObserved",
+    "SelectionError",
+    "ShapeError",
+    "StateError",
+    "TooFewRows",
+    "UnsupportedLayout",
+)
+_HOMES = {
+    **dict.fromkeys(_ERRORS, "netassay.base.errors"),
+    "Moments": "netassay.stats.moments",
+    "Report": "netassay.report",
+    "Watch": "netassay.verbs.watch",
+    "watch": "netassay.verbs.watch",
+}
+_MODULES = ("saturation",)
+
+__all__ = [
+    "CorruptCheckpoint",
+    "DTypeError",
+    "DomainError",
+    "ForkError",
+    "LayoutError",
+    "LimitExceeded",
+    "Moments",
+    "NetassayError",
+    "NonFinite",
+    "NothingObserved",
+    "Report",
+    "SelectionError",
+    "ShapeError",
+    "StateError",
+    "TooFewRows",
+    "UnsupportedLayout",
+    "Watch",
+    "saturation",
+    "watch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"netassay.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'netassay' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

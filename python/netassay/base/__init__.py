@@ -1,0 +1,1 @@
+"""What every measure may use: errors, arrays, threads, memory, state files."""

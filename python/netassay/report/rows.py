@@ -1,0 +1,175 @@
+"""What a report is made of: one row per layer and mode, what was covered, and what was found."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Mode = Literal["train", "eval"]
+Key = str | tuple[Any, ...]
+
+_PREFERRED: tuple[Mode | None, ...] = ("eval", "train", None)
+_STANDING: tuple[Mode | None, ...] = ("train", "eval", None)
+
+
+class UnknownLayer(KeyError):
+    """A key of a report that names no row, or more than one call site."""
+
+    def __str__(self) -> str:  # KeyError would show the message quoted
+        return str(self.args[0]) if self.args else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One layer in one mode.
+
+    Two rows are equal when they say the same in JSON.
+
+    Attributes:
+        name: qualified name of the layer; the root is "(root)".
+        call: 0, 1, ... where a name has call sites of its own, else None.
+        mode: the root's mode during the passes measured; None for weights and structure.
+        kind: class name of the layer.
+        shape: of the weight, (out, in, ...); None without one.
+        parameters: a count of scalars.
+        calls: how often the layer was called in the passes measured; None where nothing ran.
+        measures: result of each measure by its name; also read as an attribute, `row.saturation`.
+    """
+
+    name: str
+    call: int | None
+    mode: Mode | None
+    kind: str
+    shape: tuple[int, ...] | None
+    parameters: int
+    calls: int | None
+    measures: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for what is no field; copy and pickle ask for dunders before `measures` is set.
+        if not name.startswith("__") and name != "measures":
+            if name in self.measures:
+                return self.measures[name]
+            known = ", ".join(self.measures) or "none"
+            raise AttributeError(f"Row: got {name!r}, expected a field or a measure of this row ({known})")
+        raise AttributeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Row):
+            return NotImplemented
+        from .serial import encode_row
+
+        return encode_row(self) == encode_row(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A layer that has no result, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What of the model the report speaks about.
+
+    Attributes:
+        measured: number of distinct layers with a result.
+        parameters_measured, parameters_total: counts of scalars, shared storage counted once.
+        aliases: the name that stands in the report -> the other names of the same layer.
+        notes: sentences about what was left out or assumed.
+    """
+
+    measured: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    parameters_measured: int = 0
+    parameters_total: int = 0
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """A sentence that follows from the rows, and the numbers it rests on; layer None: several layers."""
+
+    level: Literal["info", "warning"]
+    layer: str | None
+    message: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Finding):
+            return NotImplemented
+        from .serial import encode
+
+        return bool(encode(self) == encode(other))
+
+
+def arrange(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows in the order of first call: each layer (or call site) at its first place, train before eval."""
+    rows = tuple(rows)
+    place: dict[tuple[str, int | None], int] = {}
+    for row in rows:
+        place.setdefault((row.name, row.call), len(place))
+    return tuple(sorted(rows, key=lambda row: (place[row.name, row.call], _STANDING.index(row.mode))))
+
+
+def find(rows: Sequence[Row], key: Key, coverage: Coverage) -> Row:
+    """The row of a key: name, (name, mode), (name, call) or (name, call, mode).
+
+    Without a mode: the eval row, else train, else the one without a mode.
+    Raises UnknownLayer: no such row, or several call sites and no call given.
+    """
+    name, wanted = _parse(key)
+    named = [row for row in rows if row.name == name]
+    if not named:
+        raise UnknownLayer(_no_such_name(name, rows, coverage))
+    chosen = [row for row in named if all(getattr(row, part) == value for part, value in wanted.items())]
+    if not chosen:
+        raise UnknownLayer(f"Report: got {_show(key)}, expected one of {_keys(named)}")
+    if len({row.call for row in chosen}) > 1:
+        raise UnknownLayer(f"Report: {name!r} has several call sites, expected one of {_keys(chosen)}")
+    return min(chosen, key=lambda row: _PREFERRED.index(row.mode))
+
+
+def _parse(key: Key) -> tuple[str, dict[str, Any]]:
+    match key:
+        case str(name) | (str(name),):
+            return name, {}
+        case (str(name), bool()) | (str(name), bool(), _):
+            pass  # True would pass for call 1
+        case (str(name), int(call)):
+            return name, {"call": call}
+        case (str(name), ("train" | "eval" | None) as mode):
+            return name, {"mode": mode}
+        case (str(name), (int() | None) as call, ("train" | "eval" | None) as mode):
+            return name, {"call": call, "mode": mode}
+    expected = "name, (name, mode), (name, call) or (name, call, mode) with mode 'train', 'eval' or None"
+    raise UnknownLayer(f"Report: got {_show(key)}, expected {expected}")
+
+
+def _no_such_name(name: str, rows: Sequence[Row], coverage: Coverage) -> str:
+    for skipped in coverage.skipped:
+        if skipped.name == name:
+            return f"Report: layer {name!r} was not measured: {skipped.reason}"
+    for standing, others in coverage.aliases.items():
+        if name in others:
+            return f"Report: layer {name!r} is the same as {standing!r}, which stands in the report"
+    names = list(dict.fromkeys(row.name for row in rows))
+    if not names:
+        return f"Report: got {name!r}, but the report has no layers"
+    (nearest,) = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"Report: got {name!r}, expected one of {len(names)} layers; the nearest is {nearest!r}"
+
+
+def _keys(rows: Sequence[Row]) -> str:
+    keys = [tuple(p for p in (row.name, row.call, row.mode) if p is not None) for row in rows]
+    return ", ".join(_show(key if len(key) > 1 else key[0]) for key in keys)
+
+
+def _show(key: object) -> str:
+    inside = ", ".join(map(repr, key)) if isinstance(key, tuple) else repr(key)
+    return f"[{inside}]"

@@ -1,0 +1,1 @@
+"""Where numbers come from: running modules, their layers, tensors on other devices."""

@@ -1,0 +1,128 @@
+"""Moments of activations that lie on another device, accumulated there by torch operations.
+
+No activation crosses to the host and nothing waits for the device: counts are tensors until a result is asked for.
+Rows are centred at their batch's mean, multiplied in float32 (float64 for float64 rows and precision "exact") in blocks of
+1024 rows, and folded into a float64 scatter matrix by the same formula as netassay.Moments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netassay.stats.moments import Moments
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_BLOCK = 1024
+
+
+class DeviceMoments:
+    """Moments on a device; `to_moments` brings them to the host.
+
+    Args:
+        width: units per row; device: where it lives, which must have float64.
+    """
+
+    def __init__(self, width: int, device: torch.device, precision: str) -> None:
+        import torch
+
+        self.width, self.device, self.precision = width, device, precision
+        # A state may be made inside the user's inference_mode and updated outside it.
+        with torch.inference_mode(False):
+            self.count = torch.zeros((), dtype=torch.int64, device=device)
+            self.nonfinite = torch.zeros((), dtype=torch.int64, device=device)
+            self.mean = torch.zeros(width, dtype=torch.float64, device=device)
+            self.scatter = torch.zeros((width, width), dtype=torch.float64, device=device)
+
+    def update(self, x: Tensor, *, layout: str, rows: np.ndarray[Any, Any] | None) -> None:
+        """Takes the rows of x; `rows` numbers those to be kept, None keeps all."""
+        import torch
+
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), _full_float32(self.device):
+            flat = x.detach()
+            if layout == "channels_first":
+                flat = flat.movedim(1, -1)
+            flat = flat.reshape(-1, self.width)
+            if rows is not None:
+                flat = flat.index_select(0, torch.from_numpy(rows).to(self.device, non_blocking=True))
+            wide = flat.dtype == torch.float64 or self.precision == "exact"
+            flat = flat.to(torch.float64 if wide else torch.float32)
+            finite = flat.isfinite().all(dim=1, keepdim=True)
+            count = finite.sum()
+            total = flat.where(finite, 0).sum(dim=0, dtype=torch.float64)
+            pivot = (total / count.clamp(min=1)).to(flat.dtype)
+            centred = (flat - pivot).where(finite, 0)
+            rest = centred.sum(dim=0, dtype=torch.float64) / count.clamp(min=1)
+            scatter = torch.zeros_like(self.scatter)
+            for block in centred.split(_BLOCK):
+                scatter += block.T @ block
+            scatter -= torch.outer(rest, rest) * count
+            self._fold(count, pivot.double() + rest, scatter)
+            self.nonfinite += len(flat) - count
+
+    def merge(self, other: DeviceMoments) -> None:
+        """Takes all that `other` has seen."""
+        import torch
+
+        with torch.inference_mode():
+            self._fold(other.count, other.mean, other.scatter)
+            self.nonfinite += other.nonfinite
+
+    def _fold(self, count: Tensor, mean: Tensor, scatter: Tensor) -> None:
+        import torch
+
+        total = (self.count + count).clamp(min=1)
+        delta = mean - self.mean
+        self.scatter += scatter + torch.outer(delta, delta) * (self.count * count / total)
+        self.mean += delta * (count / total)
+        self.count += count
+
+    def to_moments(self) -> Moments:
+        """The same state on the host. Waits for the device."""
+        count = int(self.count)
+        empty = np.zeros((0, self.width))
+        tensors = {
+            "counts": np.array([count, int(self.nonfinite)], dtype=np.int64),
+            "fourth": np.zeros(1),
+            "pivot": self.mean.cpu().numpy() if count else np.zeros(0),
+            "offset": np.zeros(self.width if count else 0),
+            "third": np.zeros(0),
+            "scatter": self.scatter.cpu().numpy() if count else empty,
+            "waiting_narrow": empty.astype(np.float32),
+            "waiting_wide": empty,
+        }
+        return Moments.from_tensors({"width": self.width, "precision": self.precision, "fourth": False}, tensors)
+
+    @classmethod
+    def from_moments(cls, moments: Moments, device: torch.device) -> DeviceMoments:
+        """A state on a device that continues one on the host."""
+        import torch
+
+        self = cls(moments.width, device, moments.precision)
+        self.count += moments.count
+        self.nonfinite += moments.nonfinite
+        self.mean += torch.from_numpy(moments.mean).to(device)
+        self.scatter += torch.from_numpy(moments.scatter).to(device)
+        return self
+
+
+@contextlib.contextmanager
+def _full_float32(device: torch.device) -> Iterator[None]:
+    """Products in float32 proper, whatever the training allows itself (TF32 keeps 10 bits)."""
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed

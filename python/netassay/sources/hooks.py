@@ -1,0 +1,217 @@
+"""A running module -> (layer, mode, call, output): the only place that knows hooks.
+
+Rules that keep the training as it is: a hook returns nothing, raises nothing (an internal error is counted, logged once,
+and after three switches that layer off), changes nothing, and draws from no random generator of the training's.
+
+A forward pass of the root is a transaction: what its layers show is committed when the pass ends and dropped when the
+user's forward raises. Not shown: recomputation inside backward (activation checkpointing), tracing, compilation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_log = logging.getLogger("netassay")
+
+#: Internal errors of one layer's probe after which it is switched off.
+PATIENCE = 3
+
+
+class Listener(Protocol):
+    """Who is shown the outputs. `run` is whatever `begin` returned for this pass."""
+
+    def begin(self, mode: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A pass starts; None leaves it out."""
+
+    def observe(self, run: Any, layer: str, module: nn.Module, output: object) -> None:
+        """A layer has made an output, which may change as soon as this returns."""
+
+    def commit(self, run: Any) -> None:
+        """The pass has ended well."""
+
+    def rollback(self, run: Any) -> None:
+        """The pass has failed: nothing of it may be kept."""
+
+
+class _Hook:
+    """What is hung on a module. Copies of the model (deepcopy, pickle, torch.save) carry a no-op in its place."""
+
+    __slots__ = ("taps",)
+
+    def __init__(self, taps: Taps) -> None:
+        self.taps = taps
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (contextlib.nullcontext(), "__exit__")
+
+    @property
+    def __name__(self) -> str:  # the first thing torch.jit.script asks a hook for
+        raise RuntimeError("torch.jit.script cannot compile a watched model: call pause() on the netassay watch first")
+
+
+class _Start(_Hook):
+    __slots__ = ()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not _hidden():
+            self.taps._start(module, args, kwargs)
+
+
+class _End(_Hook):
+    __slots__ = ()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+        if not _hidden():
+            self.taps._end()
+
+
+class _Probe(_Hook):
+    __slots__ = ("layer",)
+
+    def __init__(self, taps: Taps, layer: str) -> None:
+        super().__init__(taps)
+        self.layer = layer
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        if not _hidden():
+            self.taps._show(self.layer, module, output)
+
+
+def _hidden() -> bool:
+    """Whether this call is no pass of its own: compiled, traced, or recomputed inside backward."""
+    import torch
+
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._current_graph_task_id() != -1
+    )
+
+
+class _Pass(threading.local):
+    """The pass this thread is in."""
+
+    open: bool = False
+    run: Any = None  # None: the pass is left out
+    outer: BaseException | None = None  # the exception being handled when it began
+
+
+class Taps:
+    """Hooks on a root module and its selected layers.
+
+    Args:
+        every: each k-th pass of the root is shown, counted per mode, the first included.
+    """
+
+    def __init__(self, root: nn.Module, layers: Mapping[str, nn.Module], listener: Listener, every: int) -> None:
+        self.root, self.layers, self.listener, self.every = root, dict(layers), listener, every
+        self.passes: dict[str, int] = {}
+        self.faults: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+        self._pass = _Pass()
+        self._handles: list[Any] = []
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are on."""
+        return bool(self._handles)
+
+    def attach(self) -> None:
+        """Hangs the hooks; does nothing when they hang."""
+        if self._handles:
+            return
+        start, end = _Start(self), _End(self)
+        handles = [self.root.register_forward_pre_hook(start, prepend=True, with_kwargs=True)]
+        for name, module in self.layers.items():
+            handles.append(module.register_forward_hook(_Probe(self, name)))
+        handles.append(self.root.register_forward_hook(end, with_kwargs=True, always_call=True))
+        self._handles = handles
+
+    def detach(self) -> None:
+        """Takes the hooks off and drops an open pass of this thread."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._drop()
+
+    def off(self, layer: str) -> bool:
+        """Whether a layer's probe is switched off after too many faults."""
+        return len(self.faults.get(layer, ())) >= PATIENCE
+
+    def fault(self, place: str, error: Exception) -> None:
+        """Counts an internal error, which must not reach the training, and logs the first of its place."""
+        with self._lock:
+            seen = self.faults.setdefault(place, [])
+            if len(seen) < PATIENCE:
+                seen.append(f"{type(error).__name__}: {error}")
+            if len(seen) == 1:
+                _log.warning("netassay: %s failed in %s and is left out: %s", place, type(self.root).__name__, seen[0])
+
+    def _due(self, mode: str) -> bool:
+        with self._lock:
+            index = self.passes.get(mode, 0)
+            self.passes[mode] = index + 1
+        return index % self.every == 0
+
+    def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._drop()  # a pass that KeyboardInterrupt tore open: torch calls no hook at its end
+        mode = "train" if module.training else "eval"
+        current = self._pass
+        current.open, current.run, current.outer = True, None, sys.exc_info()[1]
+        try:
+            if self._due(mode):
+                current.run = self.listener.begin(mode, args, kwargs)
+        except Exception as error:
+            self.fault("the start of a pass", error)
+
+    def _end(self) -> None:
+        current = self._pass
+        if not current.open:
+            return
+        run, failed = current.run, sys.exc_info()[1] is not current.outer
+        current.open, current.run, current.outer = False, None, None
+        self._close(run, failed)
+
+    def _drop(self) -> None:
+        current = self._pass
+        if current.open:
+            run = current.run
+            current.open, current.run, current.outer = False, None, None
+            self._close(run, failed=True)
+
+    def _close(self, run: Any, failed: bool) -> None:
+        if run is None:
+            return
+        try:
+            (self.listener.rollback if failed else self.listener.commit)(run)
+        except Exception as error:
+            self.fault("the end of a pass", error)
+
+    def _show(self, layer: str, module: nn.Module, output: object) -> None:
+        current = self._pass
+        if self.off(layer) or (current.open and current.run is None):
+            return
+        try:
+            if current.open:
+                self.listener.observe(current.run, layer, module, output)
+            else:
+                self._show_alone(layer, module, output)
+        except Exception as error:
+            self.fault(layer, error)
+
+    def _show_alone(self, layer: str, module: nn.Module, output: object) -> None:
+        """A layer called by itself, outside a pass of the root, is a pass of its own; KeyboardInterrupt drops it."""
+        if not self._due(f"{'train' if module.training else 'eval'} {layer}"):
+            return
+        run = self.listener.begin("train" if module.training else "eval", (), {})
+        if run is not None:
+            self.listener.observe(run, layer, module, output)
+            self.listener.commit(run)

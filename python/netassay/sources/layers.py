@@ -1,0 +1,242 @@
+"""The layers of a module: which a pattern selects, what each is, and where the units of its output lie."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netassay.base.errors import SelectionError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: The name of the watched module itself.
+ROOT = "(root)"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One selected module.
+
+    Attributes:
+        name: qualified name; kind: class name, without the prefix that parametrization puts on it.
+        aliases: other names of the same module.
+    """
+
+    name: str
+    kind: str
+    module: nn.Module
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The part of a layer's output that is measured.
+
+    Attributes:
+        tensor: of any number of axes; layout: "rows" (units on the last axis) or "channels_first" (on axis 1).
+        time_first: the row axes are (T, N) where those of the input are (N, T).
+        guessed: the unit axis is a guess from the number of axes.
+    """
+
+    tensor: Tensor
+    layout: str
+    time_first: bool = False
+    guessed: bool = False
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Extents of the row axes."""
+        shape = tuple(self.tensor.shape)
+        return shape[:1] + shape[2:] if self.layout == "channels_first" else shape[:-1]
+
+    @property
+    def width(self) -> int:
+        """Units per row."""
+        return int(self.tensor.shape[1 if self.layout == "channels_first" else -1])
+
+
+def unwrap(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module inside data-parallel and compile wrappers, and the wrappers' class names."""
+    wrappers = []
+    inner = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+    while type(model).__name__ in inner:
+        wrappers.append(type(model).__name__)
+        model = getattr(model, inner[type(model).__name__])
+    return model, tuple(wrappers)
+
+
+def select(model: nn.Module, patterns: object) -> dict[str, Layer]:
+    """The layers that patterns select, in the order of the module tree.
+
+    Args:
+        patterns: a glob on qualified names (fnmatch; * crosses dots), a module type, or a sequence of them. A leading !
+            excludes; the last match wins. "*", and any glob with wildcards, stands for the layers that carry weights
+            (linear, convolution, recurrent, embedding, attention); a glob that matches none of these stands for all it
+            matches. A name without wildcards or a type stands for exactly what it names.
+
+    Raises:
+        SelectionError: a pattern matches nothing, or nothing is left.
+    """
+    names: dict[int, list[str]] = {}
+    modules: dict[int, nn.Module] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name or ROOT)
+        modules[id(module)] = module
+    usual = _usual(modules)
+    chosen: dict[int, bool] = {}
+    for pattern in _sequence(patterns):
+        excludes = isinstance(pattern, str) and pattern.startswith("!")
+        found = _matches(pattern[1:] if excludes else pattern, names, modules)
+        if not found:
+            known = [name for several in names.values() for name in several]
+            near = difflib.get_close_matches(str(pattern).lstrip("!"), known, n=1)
+            hint = f"; the nearest name is {near[0]!r}" if near else ""
+            raise SelectionError(f"layers: got {pattern!r}, which matches no module of {type(model).__name__}{hint}")
+        if not excludes and isinstance(pattern, str) and any(c in pattern for c in "*?["):
+            found = [key for key in found if key in usual] or found
+            if pattern == "*":
+                found = [key for key in found if key in usual]
+        chosen.update((key, not excludes) for key in found)
+    layers = [_layer(names[key], modules[key]) for key in modules if chosen.get(key)]
+    if not layers:
+        raise SelectionError(f"layers: {patterns!r} selects no layer of {type(model).__name__}")
+    return {layer.name: layer for layer in layers}
+
+
+def _layer(names: list[str], module: nn.Module) -> Layer:
+    kind = type(module).__name__
+    if hasattr(module, "parametrizations"):
+        kind = kind.removeprefix("Parametrized")
+    return Layer(names[0], kind, module, tuple(names[1:]))
+
+
+def _sequence(patterns: object) -> list[Any]:
+    if isinstance(patterns, (str, type)):
+        return [patterns]
+    if isinstance(patterns, Iterable):
+        several = list(patterns)
+        if several and all(isinstance(pattern, (str, type)) for pattern in several):
+            # Exclusions alone exclude from everything that "*" stands for.
+            only_excludes = all(isinstance(p, str) and p.startswith("!") for p in several)
+            return ["*", *several] if only_excludes else several
+    raise SelectionError(f"layers: got {patterns!r}, expected a pattern, a module type, or a sequence of them")
+
+
+def _matches(pattern: object, names: Mapping[int, list[str]], modules: Mapping[int, nn.Module]) -> list[int]:
+    if isinstance(pattern, type):
+        return [key for key, module in modules.items() if isinstance(module, pattern)]
+    text = str(pattern)
+    if not any(c in text for c in "*?["):
+        return [key for key, several in names.items() if text in several]
+    return [key for key, several in names.items() if any(fnmatch.fnmatchcase(name, text) for name in several)]
+
+
+def _usual(modules: Mapping[int, nn.Module]) -> set[int]:
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    kinds = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag)
+    usual = {key for key, module in modules.items() if isinstance(module, (*kinds, nn.MultiheadAttention))}
+    # Attention reads its output projection's weight itself; that module's forward never runs.
+    attention = [module for module in modules.values() if isinstance(module, nn.MultiheadAttention)]
+    return usual - {id(module.out_proj) for module in attention}
+
+
+def tensor_of(module: nn.Module, output: object) -> tuple[Tensor | None, bool]:
+    """The tensor in a layer's output that is measured, and whether its padding is already out (a packed sequence)."""
+    from torch import nn
+    from torch.nn.utils.rnn import PackedSequence
+
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention, nn.RNNCellBase)) and isinstance(output, tuple):
+        if isinstance(output[0], PackedSequence):
+            return output[0].data, True
+        return _first_tensor(output[0]), False
+    return _first_tensor(output), False
+
+
+def rows_of(module: nn.Module, tensor: Tensor) -> Rows:
+    """Where a layer's output has its rows and units."""
+    from torch import nn
+    from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.modules.conv import _ConvNd
+
+    axes = tensor.ndim
+    if isinstance(module, _ConvNd):
+        unbatched = axes == len(module.kernel_size) + 1
+        return Rows(tensor.unsqueeze(0) if unbatched else tensor, "channels_first")
+    if isinstance(module, _NormBase) and axes >= 2:
+        unbatched = hasattr(module, "_get_no_batch_dim") and axes == module._get_no_batch_dim()
+        return Rows(tensor.unsqueeze(0) if unbatched else tensor, "channels_first")
+    if isinstance(module, nn.GroupNorm) and axes >= 2:
+        return Rows(tensor, "channels_first")
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return Rows(tensor, "rows", time_first=not module.batch_first)
+    known = (nn.Linear, nn.Bilinear, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
+    if isinstance(module, (*known, getattr(nn, "RMSNorm", nn.LayerNorm))):
+        return Rows(tensor, "rows")
+    return Rows(tensor, "channels_first" if axes in (4, 5) else "rows", guessed=True)
+
+
+def _first_tensor(output: object) -> Tensor | None:
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return output
+    parts: Iterable[object] = ()
+    if isinstance(output, Mapping):
+        parts = output.values()
+    elif isinstance(output, (tuple, list)):
+        parts = output
+    elif dataclasses.is_dataclass(output):
+        parts = (getattr(output, field.name) for field in dataclasses.fields(output))
+    return next((found for part in parts if (found := _first_tensor(part)) is not None), None)
+
+
+def weight_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """Shape of the layer's weight, without computing a parametrized one."""
+    parametrized = getattr(module, "parametrizations", None)
+    if parametrized is not None and "weight" in parametrized:
+        originals = [p for p in parametrized["weight"].parameters(recurse=False) if not _lazy(p)]
+        return tuple(max(originals, key=lambda p: p.numel()).shape) if originals else None
+    weight = module._parameters.get("weight", vars(module).get("weight"))
+    return None if weight is None or _lazy(weight) else tuple(weight.shape)
+
+
+def parameters(modules: Iterable[nn.Module]) -> dict[object, int]:
+    """Identity of each parameter -> number of elements; a tensor that several layers share is there once."""
+    found: dict[object, int] = {}
+    for module in modules:
+        for parameter in module.parameters():
+            if not _lazy(parameter):
+                found[_identity(parameter)] = parameter.numel()
+    return found
+
+
+def _identity(parameter: Tensor) -> object:
+    import torch
+
+    if type(parameter) is not torch.nn.Parameter or parameter.is_meta or parameter.layout != torch.strided:
+        return id(parameter)
+    address = parameter.untyped_storage().data_ptr()
+    return (address, parameter.storage_offset(), tuple(parameter.shape)) if address else id(parameter)
+
+
+def _lazy(parameter: Tensor) -> bool:
+    from torch.nn.parameter import is_lazy
+
+    return bool(is_lazy(parameter))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash of the names, dtypes and shapes of a model's parameters, never of their values."""
+    lines = sorted(
+        f"{name} {parameter.dtype} {'lazy' if _lazy(parameter) else tuple(parameter.shape)}"
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    )
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
