@@ -35,6 +35,8 @@ void update(SharedMoments& self, const py::array& x, const std::string& dtype, c
             const std::optional<py::array_t<bool, py::array::c_style>>& mask, int threads) {
   constexpr const char* kName = "Moments.update";
   const int unit = unit_axis(x, layout, kName);
+  NETASSAY_REQUIRE(x.size() > 0, ShapeError, kName, ": got an empty array of shape ", std::string(py::str(x.attr("shape"))),
+                   ", expected at least one row of ", self.moments.width(), " units");
   with_rows(x, dtype, unit, kName, [&](const auto& rows) {
     const unsigned char* kept = nullptr;
     if (mask) {
@@ -46,15 +48,20 @@ void update(SharedMoments& self, const py::array& x, const std::string& dtype, c
   });
 }
 
-void merge(SharedMoments& self, SharedMoments& other, int threads) {
+using Pairs = std::vector<std::pair<SharedMoments*, SharedMoments*>>;
+
+// Merges each pair's second into its first, without asking for signals in between.
+void merge_all(const Pairs& pairs, int threads) {
   const py::gil_scoped_release free;
-  if (&self == &other) {
-    const std::lock_guard lock(self.mutex);
-    self.moments.merge(self.moments, execution(threads));
-    return;
+  for (const auto& [state, other] : pairs) {
+    std::unique_lock mine(state->mutex, std::defer_lock), theirs(other->mutex, std::defer_lock);
+    if (state == other) {
+      mine.lock();
+    } else {
+      std::lock(mine, theirs);
+    }
+    state->moments.merge(other->moments, {threads, {}});
   }
-  const std::scoped_lock lock(self.mutex, other.mutex);
-  self.moments.merge(other.moments, execution(threads));
 }
 
 py::dict parts(SharedMoments& self) {
@@ -119,7 +126,8 @@ void bind_saturation(py::module_& core) {
            py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"), py::arg("memory"))
       .def("update", &update, py::arg("x"), py::arg("dtype"), py::kw_only(), py::arg("layout"),
            py::arg("mask") = py::none(), threads)
-      .def("merge", &merge, py::arg("other"), py::kw_only(), threads)
+      .def("merge", [](SharedMoments& s, SharedMoments& other, int n) { merge_all({{&s, &other}}, n); },
+           py::arg("other"), py::kw_only(), threads)
       .def("copy", [](SharedMoments& s) { return std::make_unique<SharedMoments>(s.locked([](Moments& x) { return x; })); })
       .def_property_readonly("width", [](SharedMoments& s) { return s.moments.width(); })
       .def_property_readonly("precision", [](SharedMoments& s) { return s.moments.options().precision == Precision::high ? "high" : "exact"; })
@@ -139,6 +147,7 @@ void bind_saturation(py::module_& core) {
       .def_static("from_parts", &from_parts, py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"),
                   py::arg("parts"));
 
+  m.def("merge_all", &merge_all, py::arg("pairs"), py::kw_only(), threads, "Merges each pair's second into its first.");
   m.def("footprint", [](index_t width, const std::string& name, bool fourth) { return Moments::footprint(width, {precision(name), fourth}); },
         py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"), "Bytes a state of this width comes to take.");
   m.def("saturation", &saturation_of, py::arg("eigenvalues"), py::kw_only(), py::arg("delta"),

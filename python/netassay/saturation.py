@@ -1,8 +1,9 @@
 """Saturation: what share of a layer's width carries its variance, and how many directions that is.
 
-State: `netassay.Moments`, streamed and mergeable. Results: `Saturation`, `EffectiveDimension`, `RankMe`, `SpectrumDecay`, all from
-one `Spectrum`, the eigenvalues of the covariance. Sources: Richter et al., arXiv 2006.08679 (saturation); Janik, Witaszczyk,
-arXiv 2006.04791 (effective dimension); Roy, Vetterli 2007 (effective rank); Garrido et al., arXiv 2210.02885 (RankMe).
+State: `netassay.Moments`, streamed and mergeable. Results: `Saturation`, `EffectiveDimension`, `RankMe`,
+`SpectrumDecay`, all from one `Spectrum`, the eigenvalues of the covariance. Sources: Richter et al., arXiv 2006.08679
+(saturation); Janik, Witaszczyk, arXiv 2006.04791 (effective dimension); Roy, Vetterli 2007 (effective rank); Garrido
+et al., arXiv 2210.02885 (RankMe).
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from netassay import _core
 from netassay.base import arrays
-from netassay.base.errors import DomainError, NonFinite, ShapeError, TooFewRows
+from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError, TooFewRows
 from netassay.stats.moments import Moments
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from netassay.base.arrays import ArrayLike
 
-    Float64: TypeAlias = NDArray[np.float64]
+Float64: TypeAlias = NDArray[np.float64]
 
 #: Rows per unit of width below which a spectrum is biased by sampling alone.
 ROWS_PER_UNIT = 32
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spectrum:
@@ -227,9 +228,7 @@ def rankme(moments: Moments) -> RankMe:
     return RankMe(float(np.exp(-np.sum(p * np.log(p)))), n, flags)
 
 
-def spectrum_decay(
-    source: Moments | Spectrum | ArrayLike, window: tuple[int, int] | None = None
-) -> SpectrumDecay:
+def spectrum_decay(source: Moments | Spectrum | ArrayLike, window: tuple[int, int] | None = None) -> SpectrumDecay:
     """Slope of ln l_i on ln i; see `SpectrumDecay`.
 
     Args:
@@ -262,12 +261,14 @@ def _covariance(source: ArrayLike) -> Float64:
             f"spectrum: got shape {view.array.shape}, expected a covariance (d, d); for activations use from_rows"
         )
     if view.dtype == "bfloat16":
-        raise ShapeError("spectrum: got a bfloat16 covariance, expected float64 or float32; for activations use from_rows")
+        raise DTypeError(
+            "spectrum: got a bfloat16 covariance, expected float64 or float32; for activations use from_rows"
+        )
     q = np.asarray(view.array, dtype=np.float64)
-    if not np.isfinite(q).all():
-        raise NonFinite("spectrum: got a covariance with a NaN or an infinity, expected finite values")
-    if np.abs(q - q.T).max() > _ROUNDING * np.abs(q).max():
-        raise DomainError("spectrum: got a matrix that is not symmetric, expected a covariance; for activations use from_rows")
+    if np.isfinite(q).all() and np.abs(q - q.T).max() > _ROUNDING * np.abs(q).max():
+        raise DomainError(
+            "spectrum: got a matrix that is not symmetric, expected a covariance; for activations use from_rows"
+        )
     return q
 
 
@@ -277,15 +278,19 @@ _ROUNDING = 64 * float(np.finfo(np.float32).eps)
 
 def _eigenvalues(covariance: Float64, function: str) -> Float64:
     """Descending, clipped at zero."""
+    if not np.isfinite(covariance).all():
+        raise NonFinite(f"{function}: got a covariance with a NaN or an infinity, expected finite values")
     torch = sys.modules.get("torch")
+    ascending: Float64
     if torch is not None and hasattr(torch, "linalg"):
-        ascending = np.asarray(torch.linalg.eigvalsh(torch.from_numpy(covariance)).numpy(), dtype=np.float64)
+        # a copy in C order: torch takes neither negative strides nor read-only memory
+        ascending = torch.linalg.eigvalsh(torch.from_numpy(np.array(covariance, order="C"))).numpy()
     else:
-        ascending = np.linalg.eigvalsh(covariance)
+        ascending = np.linalg.eigvalsh(covariance).astype(np.float64, copy=False)
     if ascending[0] < -_ROUNDING * max(ascending[-1], 0.0):
         raise DomainError(
-            f"{function}: got a matrix with eigenvalue {ascending[0]:.3g} beside {ascending[-1]:.3g}, expected a covariance"
-            " (positive semidefinite); for activations use from_rows"
+            f"{function}: got a matrix with eigenvalues {ascending[0]:.3g} and {ascending[-1]:.3g}, expected a"
+            " covariance (positive semidefinite); for activations use from_rows"
         )
     return np.maximum(ascending[::-1], 0.0)
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from reference import saturation as reference
 from torch import Tensor, nn
 
 from netassay import Moments
+from reference import saturation as reference
 
 States = dict[tuple[str, str], list[np.ndarray]]
 
@@ -19,6 +20,15 @@ States = dict[tuple[str, str], list[np.ndarray]]
 EXACT = 1e-10
 #: The same with precision="high".
 HIGH = 2e-6
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These tensors are too small for a second thread to pay; a test module imports this to have it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Mlp(nn.Module):
@@ -110,11 +120,11 @@ def first(output: Any) -> Tensor:
 
 def rows_of(layer: nn.Module, output: Any) -> np.ndarray:
     """(n, d) rows of one output, as float64."""
-    tensor = first(output).detach().to(torch.float64)
+    tensor = first(output).detach().to(torch.float64, copy=True)
     convolution = isinstance(layer, nn.modules.conv._ConvNd)
     if convolution and tensor.ndim == layer.weight.ndim - 1:
         tensor = tensor.unsqueeze(0)
-    return reference.rows(np.array(tensor), "channels_first" if convolution else "rows").copy()
+    return reference.rows(tensor.numpy(), "channels_first" if convolution else "rows")
 
 
 @contextmanager
@@ -160,3 +170,8 @@ def same_states(a: Any, b: Any) -> bool:
 def reasons(report: Any) -> dict[str, str]:
     """Layer -> why it has no result."""
     return {skipped.name: skipped.reason for skipped in report.coverage.skipped}
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What netassay has logged."""
+    return [record.getMessage() for record in caplog.records if record.name.split(".")[0] == "netassay"]

@@ -174,9 +174,7 @@ def test_a_mode_or_call_that_is_not_there_lists_what_is() -> None:
         Report((row("fc", "train"),))["fc", "eval"]
 
 
-@pytest.mark.parametrize(
-    "key", [0, None, (), ("fc", 1.5), ("fc", True), ("fc", "test"), ("fc", "eval", 0), b"fc"]
-)
+@pytest.mark.parametrize("key", [0, None, (), ("fc", 1.5), ("fc", True), ("fc", "test"), ("fc", "eval", 0), b"fc"])
 def test_a_key_of_another_form_says_which_forms_there_are(report: Report, key: Any) -> None:
     with pytest.raises(KeyError, match=r"expected name, \(name, mode\)"):
         report[key]
@@ -253,9 +251,7 @@ def test_non_finite_numbers_become_null_and_a_flag_and_round_trip(tmp_path: Path
         "saturation": saturation(0.5, width=3, eigenvalues=eigenvalues, flags=("nonfinite",)),
         "effective_dimension": dimension(math.nan),
     }
-    report = Report(
-        (row(measures=measures),), totals={"mean": math.nan, "deep": {"max": -math.inf, "min": 0.0}}
-    )
+    report = Report((row(measures=measures),), totals={"mean": math.nan, "deep": {"max": -math.inf, "min": 0.0}})
     data = report.to_dict()
     layer = data["layers"][0]
     assert layer["saturation"]["eigenvalues"] == [None, 1.0, None]
@@ -284,15 +280,9 @@ def test_a_value_of_none_stays_none_and_adds_no_flag(tmp_path: Path) -> None:
     assert loaded["fc"].saturation.flags == ("too_few_rows",)
 
 
-@pytest.mark.parametrize(
-    ("count", "text"), [(EXACT, EXACT), (EXACT + 1, str(EXACT + 1)), (2**70, str(2**70))]
-)
-def test_integers_beyond_two_to_the_53_are_decimal_strings_and_come_back(
-    tmp_path: Path, count: int, text: Any
-) -> None:
-    report = Report(
-        (row(parameters=count, measures={"saturation": saturation(n=count)}),), totals={"n": count}
-    )
+@pytest.mark.parametrize(("count", "text"), [(EXACT, EXACT), (EXACT + 1, str(EXACT + 1)), (2**70, str(2**70))])
+def test_integers_beyond_two_to_the_53_are_decimal_strings_and_come_back(tmp_path: Path, count: int, text: Any) -> None:
+    report = Report((row(parameters=count, measures={"saturation": saturation(n=count)}),), totals={"n": count})
     data = report.to_dict()
     assert data["layers"][0]["parameters"] == data["layers"][0]["saturation"]["samples"] == text
     assert data["totals"]["n"] == text
@@ -462,7 +452,7 @@ def test_null_is_nan_where_a_number_must_be_and_none_where_it_may_be_absent() ->
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_fields_of_every_result_class_are_of_kinds_that_can_be_read(measure: str) -> None:
     module, name = MEASURES[measure]
-    hints = get_type_hints(getattr(import_module(module), name), localns=parse._ALIASES)
+    hints = get_type_hints(getattr(import_module(module), name))
     assert all(kind in (int, float, str, bool) or get_origin(kind) for kind in hints.values())
 
 
@@ -703,9 +693,7 @@ def test_a_tail_of_low_saturation_is_found_with_its_evidence() -> None:
         ([0.8], None),
     ],
 )
-def test_the_tail_is_the_longest_trailing_run_below_half(
-    values: list[float | None], first: str | None
-) -> None:
+def test_the_tail_is_the_longest_trailing_run_below_half(values: list[float | None], first: str | None) -> None:
     rows = [with_saturation(f"l{i}", value) for i, value in enumerate(values)]
     assert [finding.evidence["first"] for finding in saturation_findings(rows)] == ([first] if first else [])
 

@@ -272,7 +272,7 @@ def test_the_corrected_ratio_survives_merges_of_states_far_apart_and_a_large_mea
 
 
 def test_the_corrected_ratio_is_nearly_unbiased_where_the_plain_one_is_not() -> None:
-    """Means over 3,000 draws: plain 16.95, corrected 23.67; true 22.86. Here 200, and five standard errors."""
+    """Means over 3,000 draws: plain 16.95, corrected 23.67; true 22.86. Here 200, five standard errors."""
     g, draws = np.random.default_rng(11), 200
     std = 1 / np.sqrt(np.arange(1, 257))
     results = []
@@ -290,14 +290,8 @@ def test_the_corrected_ratio_is_nearly_unbiased_where_the_plain_one_is_not() -> 
 def test_the_corrected_ratio_is_none_where_it_is_not_kept_or_has_too_few_rows() -> None:
     assert stem.effective_dimension(stem.from_rows(rows(50, 3))).participation_ratio_corrected is None
     for n in (2, 3):
-        assert (
-            stem.effective_dimension(stem.from_rows(rows(n, 3), fourth=True)).participation_ratio_corrected
-            is None
-        )
-    assert (
-        stem.effective_dimension(stem.from_rows(rows(4, 3), fourth=True)).participation_ratio_corrected
-        is not None
-    )
+        assert stem.effective_dimension(stem.from_rows(rows(n, 3), fourth=True)).participation_ratio_corrected is None
+    assert stem.effective_dimension(stem.from_rows(rows(4, 3), fourth=True)).participation_ratio_corrected is not None
     assert stem.effective_dimension(np.eye(3)).participation_ratio_corrected is None
 
 
@@ -334,9 +328,7 @@ def test_one_unit_is_one_direction() -> None:
     assert stem.effective_dimension(m).value == 1.0
 
 
-@pytest.mark.parametrize(
-    "function", [stem.spectrum, stem.saturation, stem.effective_dimension, stem.spectrum_decay]
-)
+@pytest.mark.parametrize("function", [stem.spectrum, stem.saturation, stem.effective_dimension, stem.spectrum_decay])
 def test_fewer_than_two_rows_are_refused(function: Any) -> None:
     for m in (na.Moments(4), stem.from_rows(rows(1, 4)), stem.from_rows(np.full((3, 4), np.nan))):
         before = m.count, m.nonfinite, m.scatter.tobytes()
@@ -375,9 +367,7 @@ def test_flags_tell_few_rows_and_rows_left_out() -> None:
 
 @LAWS
 @given(d=st.integers(1, 12), n=st.integers(2, 80), seed=st.integers(0, 10**6), power=st.integers(-20, 20))
-def test_rotation_translation_and_scaling_leave_every_centred_result(
-    d: int, n: int, seed: int, power: int
-) -> None:
+def test_rotation_translation_and_scaling_leave_every_centred_result(d: int, n: int, seed: int, power: int) -> None:
     x, (r, _) = rows(n, d, seed), np.linalg.qr(rows(d, d, seed + 1))
     base, tol = stem.effective_dimension(stem.from_rows(x)), 1e-9
     for y in (x @ r, x + 100.0, x * 2.0**power, -x, x[::-1]):
@@ -393,9 +383,7 @@ def test_rotation_translation_and_scaling_leave_every_centred_result(
 
 @LAWS
 @given(d=st.integers(1, 40), seed=st.integers(0, 10**6), spread=st.sampled_from([0.0, 0.5, 2.0, 8.0]))
-def test_hill_numbers_fall_with_their_order_and_stay_between_1_and_d(
-    d: int, seed: int, spread: float
-) -> None:
+def test_hill_numbers_fall_with_their_order_and_stay_between_1_and_d(d: int, seed: int, spread: float) -> None:
     eig = np.sort(np.random.default_rng(seed).lognormal(0, spread, d))[::-1]
     e = stem.effective_dimension(rotated(eig, seed))
     slack = 1 + 1e-12
@@ -419,9 +407,7 @@ def test_merged_states_have_the_results_of_all_rows() -> None:
     merged = sum((stem.from_rows(p) for p in parts[1:]), start=stem.from_rows(parts[0]))
     whole = stem.from_rows(np.concatenate(parts))
     assert stem.saturation(merged).dimension == stem.saturation(whole).dimension
-    assert stem.effective_dimension(merged).value == pytest.approx(
-        stem.effective_dimension(whole).value, rel=1e-12
-    )
+    assert stem.effective_dimension(merged).value == pytest.approx(stem.effective_dimension(whole).value, rel=1e-12)
 
 
 def test_from_rows_is_an_update_of_a_new_state() -> None:
@@ -458,7 +444,7 @@ def test_results_are_frozen_and_compare_by_identity(function: Any) -> None:
 
 
 def test_eigenvalues_are_read_only_descending_not_negative_and_of_the_covariance_with_divisor_n() -> None:
-    m = stem.from_rows(rows(10, 30).astype(np.float32))
+    m = stem.from_rows(rows(10, 30))
     eig = stem.saturation(m).eigenvalues
     assert eig.dtype == np.float64
     assert eig.shape == (30,)
@@ -479,9 +465,7 @@ def test_a_covariance_is_left_alone() -> None:
     assert stem.saturation(q).eigenvalues.tobytes() == eig.tobytes()
 
 
-@pytest.mark.parametrize(
-    "form", ["float32", "fortran", "strided", "negative", "big-endian", "torch", "torch float32"]
-)
+@pytest.mark.parametrize("form", ["float32", "fortran", "strided", "negative", "big-endian", "torch", "torch float32"])
 def test_a_covariance_of_any_layout_is_read(form: str) -> None:
     q = rotated(np.arange(1, 9.0))
     torch = pytest.importorskip("torch") if "torch" in form else None
@@ -530,9 +514,7 @@ NEGATIVE = rotated(np.r_[np.ones(5), -0.1])
         (np.eye(3, dtype=np.float32) + np.diag([1e-3, 0], 1).astype(np.float32), ValueError),
     ],
 )
-@pytest.mark.parametrize(
-    "function", [stem.spectrum, stem.saturation, stem.effective_dimension, stem.spectrum_decay]
-)
+@pytest.mark.parametrize("function", [stem.spectrum, stem.saturation, stem.effective_dimension, stem.spectrum_decay])
 def test_an_array_that_is_no_covariance_is_refused_and_from_rows_is_named(
     function: Any, q: np.ndarray, error: type[Exception]
 ) -> None:

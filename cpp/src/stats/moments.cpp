@@ -112,8 +112,8 @@ Moments::Moments(index_t width) : Moments(width, Options{}) {}
 Moments::Moments(index_t width, Options options) {
   NETASSAY_REQUIRE(width >= 1, ShapeError, "Moments: got width ", width, ", expected at least 1");
   const double need = footprint(width, options);
-  NETASSAY_REQUIRE(need <= options.memory, LimitExceeded, "Moments: width ", width, " needs ", need / 1e9,
-                   " GB, expected at most ", options.memory / 1e9, " GB (memory)");
+  NETASSAY_REQUIRE(need <= options.memory, LimitExceeded, "Moments: got width ", width, ", which needs ",
+                   need / 1e9, " GB, expected at most ", options.memory / 1e9, " GB (memory)");
   state_ = std::make_unique<State>(width, options);
 }
 
@@ -245,6 +245,16 @@ Moments Moments::from_parts(const Parts& p) {
                        (narrow == 0 || wide == 0),
                    ShapeError, "Moments.from_parts: got ", p.waiting_narrow.size(), " and ", p.waiting_wide.size(),
                    " waiting values, expected fewer than ", kBlock, " whole rows of one kind");
+  const auto finite = [](const auto& values) {
+    return std::all_of(values.begin(), values.end(), [](auto value) { return std::isfinite(value); });
+  };
+  NETASSAY_REQUIRE(finite(p.pivot) && finite(p.offset) && finite(p.third) && finite(p.waiting_narrow) &&
+                       finite(p.waiting_wide) && !std::isnan(p.fourth) && p.fourth >= 0,
+                   NonFinite, "Moments.from_parts: got a NaN, an infinity or a negative sum of fourth powers, expected none");
+  for (std::size_t j = 0; j < expected; ++j) {
+    NETASSAY_REQUIRE(p.scatter[j * d + j] >= 0, ValueError, "Moments.from_parts: got a scatter with ", p.scatter[j * d + j],
+                     " at ", j, " of its diagonal, expected at least 0");
+  }
   s.nonfinite = p.nonfinite;
   if (p.folded > 0) {
     s.folded.allocate();

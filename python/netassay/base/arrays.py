@@ -47,6 +47,8 @@ def view(x: ArrayLike, function: str) -> View:
     """
     if is_tensor(x):
         return tensor_view(x, function)
+    if isinstance(x, np.ma.MaskedArray):
+        raise UnsupportedLayout(f"{function}: got a masked array, expected a plain one (leave rows out with mask=)")
     if isinstance(x, np.ndarray):
         array = x
     elif hasattr(x, "__dlpack__") and not hasattr(x, "__array_interface__"):

@@ -8,24 +8,19 @@ Nothing in a file is executed, and nothing is allocated that its size has not be
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import io
 import json
 import math
 import os
-import re
-import secrets
-import socket
 import struct
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from netassay.base import files
 from netassay.base.errors import DTypeError, StateError
 
 __all__ = ["JSON", "load", "save"]
@@ -45,8 +40,6 @@ _TAGS = {dtype: tag for tag, dtype in _DTYPES.items()}
 _META = {"netassay.state", "kind", "config", "blake2b", "blake2b.header"}
 _MAX_HEADER = 1 << 24  # a parsed header takes some 30 times its bytes; 16 MiB holds 100,000 tensors
 _MAX_DIMS = 32
-_CHUNK = 1 << 24  # bytes per write: Ctrl-C is heeded in between
-_STALE_S = 3600.0
 
 
 def save(path: Path, *, kind: str, config: Mapping[str, JSON], tensors: Mapping[str, Array]) -> None:
@@ -56,19 +49,8 @@ def save(path: Path, *, kind: str, config: Mapping[str, JSON], tensors: Mapping[
     Raises: DTypeError (another dtype), ValueError or TypeError (a bad name, or a config that is no JSON),
     OSError (the file system's; the old file is untouched and the temporary is gone).
     """
-    target = os.path.realpath(os.fspath(path))
     arrays = {name: _array(name, tensors[name]) for name in sorted(tensors)}
-    header = _header(kind, config, arrays)
-    _sweep(target)
-    temporary = _temporary(target)
-    try:
-        _write(temporary, header, arrays.values())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_directory(os.path.dirname(target))
+    files.write(path, (_header(kind, config, arrays), *map(_bytes, arrays.values())))
 
 
 def load(path: Path, *, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -95,9 +77,7 @@ def _canonical(value: object) -> str:
 
 def _array(name: str, value: Array) -> Array:
     if not isinstance(name, str) or not name or name == "__metadata__":
-        raise ValueError(
-            f"statefile.save: got tensor name {name!r}, expected text other than '' and '__metadata__'"
-        )
+        raise ValueError(f"statefile.save: got tensor name {name!r}, expected text other than '' and '__metadata__'")
     array = np.asarray(value)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _TAGS:
@@ -130,75 +110,6 @@ def _header(kind: str, config: Mapping[str, JSON], arrays: Mapping[str, Array]) 
 def _header_digest(meta: Mapping[str, str], entries: Mapping[str, object]) -> str:
     guarded = {name: value for name, value in meta.items() if name != "blake2b.header"}
     return hashlib.blake2b(_canonical([guarded, entries]).encode()).hexdigest()
-
-
-# Writing
-
-
-def _host() -> str:
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-
-
-def _temporary(target: str) -> str:
-    directory, name = os.path.split(target)
-    return os.path.join(directory, f".{name}.{os.getpid()}-{_host()}{secrets.token_hex(4)}.netassay-tmp")
-
-
-def _write(temporary: str, header: bytes, arrays: Iterable[Array]) -> None:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    fd = os.open(temporary, flags, 0o666)
-    try:
-        for part in (memoryview(header), *map(_bytes, arrays)):
-            while part:
-                part = part[os.write(fd, part[:_CHUNK]) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync_directory(directory: str) -> None:
-    if os.name != "posix":
-        return
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that know no such thing
-            raise
-    finally:
-        os.close(fd)
-
-
-def _sweep(target: str) -> None:
-    """Remove temporaries of this target that no process will finish."""
-    directory, name = os.path.split(target)
-    pattern = re.compile(rf"\.{re.escape(name)}\.(\d+)-([0-9a-f]{{8}})[0-9a-f]{{8}}\.netassay-tmp")
-    for found in _listed(directory, pattern):
-        leftover = os.path.join(directory, found[0])
-        # A process id means something on its own host only; elsewhere, and where it was reused, age decides.
-        orphaned = found[2] == _host() and not _alive(int(found[1]))
-        with contextlib.suppress(OSError):
-            if orphaned or time.time() - os.stat(leftover).st_mtime > _STALE_S:
-                os.unlink(leftover)
-
-
-def _listed(directory: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if found := pattern.fullmatch(entry.name):
-                yield found
-
-
-def _alive(pid: int) -> bool:
-    if os.name != "posix":  # signal 0 is no question elsewhere
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 # Reading

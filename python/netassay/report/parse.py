@@ -17,13 +17,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .rows import Coverage, Finding, Row
 from .serial import FLAG, MEASURES, SCHEMA, row_fields
-
-# names in annotations of results that their modules define for type checkers alone
-_ALIASES = {"NDArray": NDArray, "Float64": NDArray[np.float64]}
 
 
 def load(path: str | PathLike[str]) -> dict[str, Any]:
@@ -107,7 +103,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:
 
 
 def _decode_fields(kind: Any, members: dict[str, Any], where: str, known: tuple[str, ...]) -> dict[str, Any]:
-    hints = get_type_hints(kind, localns=_ALIASES)
+    hints = get_type_hints(kind)
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     _complete(members, known, needed, where)
     out = {}

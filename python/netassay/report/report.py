@@ -74,10 +74,11 @@ class Report:
 
     def to_json(self, path: str | PathLike[str], *, volatile: bool = True) -> None:
         """Write strict JSON, whole or not at all; volatile=False leaves out `created`, so that files diff."""
-        from .files import write_atomically
+        from netassay.base import files
+
         from .serial import dumps
 
-        write_atomically(path, dumps(self.to_dict(volatile=volatile)))
+        files.write(path, [dumps(self.to_dict(volatile=volatile))])
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Report:
@@ -91,10 +92,11 @@ class Report:
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per row; scalars of a measure are columns `measure.field`, arrays are left out."""
-        from .files import write_atomically
+        from netassay.base import files
+
         from .tables import csv_text
 
-        write_atomically(path, csv_text(self.layers).encode("utf-8"))
+        files.write(path, [csv_text(self.layers).encode("utf-8")])
 
     def to_frame(self) -> pandas.DataFrame:
         """The columns of `to_csv` as a pandas DataFrame. Raises ImportError without pandas."""

@@ -1,8 +1,8 @@
 """Moments of activations that lie on another device, accumulated there by torch operations.
 
 No activation crosses to the host and nothing waits for the device: counts are tensors until a result is asked for.
-Rows are centred at their batch's mean, multiplied in float32 (float64 for float64 rows and precision "exact") in blocks of
-1024 rows, and folded into a float64 scatter matrix by the same formula as netassay.Moments.
+Rows are centred at their batch's mean, multiplied in float32 (float64 for float64 rows and precision "exact") in
+blocks of 1024 rows, and folded into a float64 scatter matrix by the same formula as netassay.Moments.
 """
 
 from __future__ import annotations
@@ -56,13 +56,14 @@ class DeviceMoments:
             finite = flat.isfinite().all(dim=1, keepdim=True)
             count = finite.sum()
             total = flat.where(finite, 0).sum(dim=0, dtype=torch.float64)
-            pivot = (total / count.clamp(min=1)).to(flat.dtype)
+            rows_taken = count.double().clamp(min=1)
+            pivot = (total / rows_taken).to(flat.dtype)
             centred = (flat - pivot).where(finite, 0)
-            rest = centred.sum(dim=0, dtype=torch.float64) / count.clamp(min=1)
+            rest = centred.sum(dim=0, dtype=torch.float64) / rows_taken
             scatter = torch.zeros_like(self.scatter)
             for block in centred.split(_BLOCK):
                 scatter += block.T @ block
-            scatter -= torch.outer(rest, rest) * count
+            scatter -= torch.outer(rest, rest) * rows_taken
             self._fold(count, pivot.double() + rest, scatter)
             self.nonfinite += len(flat) - count
 
@@ -77,10 +78,11 @@ class DeviceMoments:
     def _fold(self, count: Tensor, mean: Tensor, scatter: Tensor) -> None:
         import torch
 
-        total = (self.count + count).clamp(min=1)
+        before, here = self.count.double(), count.double()  # integers would divide in torch's default dtype
+        share = here / (before + here).clamp(min=1)
         delta = mean - self.mean
-        self.scatter += scatter + torch.outer(delta, delta) * (self.count * count / total)
-        self.mean += delta * (count / total)
+        self.scatter += scatter + torch.outer(delta, delta) * (before * share)
+        self.mean += delta * share
         self.count += count
 
     def to_moments(self) -> Moments:
@@ -100,15 +102,20 @@ class DeviceMoments:
         return Moments.from_tensors({"width": self.width, "precision": self.precision, "fourth": False}, tensors)
 
     @classmethod
-    def from_moments(cls, moments: Moments, device: torch.device) -> DeviceMoments:
-        """A state on a device that continues one on the host."""
+    def like(cls, source: Moments | DeviceMoments, device: torch.device) -> DeviceMoments:
+        """A state of its own on a device that continues another, wherever that one is."""
         import torch
 
-        self = cls(moments.width, device, moments.precision)
-        self.count += moments.count
-        self.nonfinite += moments.nonfinite
-        self.mean += torch.from_numpy(moments.mean).to(device)
-        self.scatter += torch.from_numpy(moments.scatter).to(device)
+        self = cls(source.width, device, source.precision)
+        with torch.inference_mode():
+            if isinstance(source, Moments):
+                mean, scatter = torch.from_numpy(source.mean), torch.from_numpy(source.scatter)
+            else:
+                mean, scatter = source.mean, source.scatter
+            self.count += source.count if isinstance(source, Moments) else source.count.to(device)
+            self.nonfinite += source.nonfinite if isinstance(source, Moments) else source.nonfinite.to(device)
+            self.mean += mean.to(device)
+            self.scatter += scatter.to(device)
         return self
 
 

@@ -1,7 +1,7 @@
 """A running module -> (layer, mode, call, output): the only place that knows hooks.
 
-Rules that keep the training as it is: a hook returns nothing, raises nothing (an internal error is counted, logged once,
-and after three switches that layer off), changes nothing, and draws from no random generator of the training's.
+Rules that keep the training as it is: a hook returns nothing, raises nothing (an internal error is counted, logged
+once, and after three switches that layer off), changes nothing, and draws from no random generator of the training's.
 
 A forward pass of the root is a transaction: what its layers show is committed when the pass ends and dropped when the
 user's forward raises. Not shown: recomputation inside backward (activation checkpointing), tracing, compilation.
@@ -96,10 +96,28 @@ def _hidden() -> bool:
     )
 
 
+def _said(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # an error that cannot even be shown
+        return type(error).__name__
+
+
+def _calls_in_progress(module: nn.Module) -> int:
+    """How many calls of a module are on this thread's stack, as torch's own frames tell."""
+    count, frame = 0, sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is module:
+            count += 1
+        frame = frame.f_back  # type: ignore[assignment]
+    return count
+
+
 class _Pass(threading.local):
     """The pass this thread is in."""
 
     open: bool = False
+    depth: int = 0  # calls of the root inside the pass's own
     run: Any = None  # None: the pass is left out
     outer: BaseException | None = None  # the exception being handled when it began
 
@@ -151,7 +169,7 @@ class Taps:
         with self._lock:
             seen = self.faults.setdefault(place, [])
             if len(seen) < PATIENCE:
-                seen.append(f"{type(error).__name__}: {error}")
+                seen.append(_said(error))
             if len(seen) == 1:
                 _log.warning("netassay: %s failed in %s and is left out: %s", place, type(self.root).__name__, seen[0])
 
@@ -162,7 +180,11 @@ class Taps:
         return index % self.every == 0
 
     def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self._drop()  # a pass that KeyboardInterrupt tore open: torch calls no hook at its end
+        if self._pass.open:
+            if _calls_in_progress(module) > 1:  # a root that calls itself
+                self._pass.depth += 1
+                return
+            self._drop()  # a pass that KeyboardInterrupt tore open: torch calls no hook at its end
         mode = "train" if module.training else "eval"
         current = self._pass
         current.open, current.run, current.outer = True, None, sys.exc_info()[1]
@@ -176,6 +198,9 @@ class Taps:
         current = self._pass
         if not current.open:
             return
+        if current.depth > 0:
+            current.depth -= 1
+            return
         run, failed = current.run, sys.exc_info()[1] is not current.outer
         current.open, current.run, current.outer = False, None, None
         self._close(run, failed)
@@ -184,7 +209,7 @@ class Taps:
         current = self._pass
         if current.open:
             run = current.run
-            current.open, current.run, current.outer = False, None, None
+            current.open, current.depth, current.run, current.outer = False, 0, None, None
             self._close(run, failed=True)
 
     def _close(self, run: Any, failed: bool) -> None:

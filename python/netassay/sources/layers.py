@@ -24,14 +24,18 @@ class Layer:
     """One selected module.
 
     Attributes:
-        name: qualified name; kind: class name, without the prefix that parametrization puts on it.
-        aliases: other names of the same module.
+        name: qualified name; aliases: other names of the same module.
     """
 
     name: str
-    kind: str
     module: nn.Module
     aliases: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """Class name, without the prefix that parametrization puts on it; a lazy module's changes when it runs."""
+        kind = type(self.module).__name__
+        return kind.removeprefix("Parametrized") if hasattr(self.module, "parametrizations") else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +107,15 @@ def select(model: nn.Module, patterns: object) -> dict[str, Layer]:
             if pattern == "*":
                 found = [key for key in found if key in usual]
         chosen.update((key, not excludes) for key in found)
-    layers = [_layer(names[key], modules[key]) for key in modules if chosen.get(key)]
+    layers = [Layer(names[key][0], modules[key], tuple(names[key][1:])) for key in modules if chosen.get(key)]
     if not layers:
         raise SelectionError(f"layers: {patterns!r} selects no layer of {type(model).__name__}")
     return {layer.name: layer for layer in layers}
 
 
-def _layer(names: list[str], module: nn.Module) -> Layer:
-    kind = type(module).__name__
-    if hasattr(module, "parametrizations"):
-        kind = kind.removeprefix("Parametrized")
-    return Layer(names[0], kind, module, tuple(names[1:]))
-
-
 def _sequence(patterns: object) -> list[Any]:
     if isinstance(patterns, (str, type)):
-        return [patterns]
+        patterns = [patterns]
     if isinstance(patterns, Iterable):
         several = list(patterns)
         if several and all(isinstance(pattern, (str, type)) for pattern in several):
@@ -171,7 +168,8 @@ def rows_of(module: nn.Module, tensor: Tensor) -> Rows:
         unbatched = axes == len(module.kernel_size) + 1
         return Rows(tensor.unsqueeze(0) if unbatched else tensor, "channels_first")
     if isinstance(module, _NormBase) and axes >= 2:
-        unbatched = hasattr(module, "_get_no_batch_dim") and axes == module._get_no_batch_dim()
+        no_batch: Any = getattr(module, "_get_no_batch_dim", None)  # of instance norms
+        unbatched = no_batch is not None and axes == no_batch()
         return Rows(tensor.unsqueeze(0) if unbatched else tensor, "channels_first")
     if isinstance(module, nn.GroupNorm) and axes >= 2:
         return Rows(tensor, "channels_first")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from netassay import _core
-from netassay.base import arrays, memory as _memory, statefile, threads as _threads
+from netassay.base import arrays, statefile
+from netassay.base import memory as _memory
+from netassay.base import threads as _threads
 from netassay.base.errors import StateError
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ class Moments:
     def __init__(
         self, width: int, *, precision: str = "high", fourth: bool = False, memory: float | None = None
     ) -> None:
+        if isinstance(width, bool) or not hasattr(width, "__index__"):
+            raise TypeError(f"Moments: got width {width!r}, expected an integer")
         budget = _memory.available() if memory is None else float(memory)
         self._native = _core.saturation.Moments(width, precision=precision, fourth=fourth, memory=budget)
 
@@ -156,6 +161,8 @@ class Moments:
         Raises:
             TooFewRows: n <= ddof.
         """
+        if isinstance(ddof, bool) or not hasattr(ddof, "__index__"):
+            raise TypeError(f"Moments.covariance: got ddof={ddof!r}, expected an integer")
         return self._native.covariance(ddof, threads=_threads.resolve(None))
 
     def fourth(self) -> float:
@@ -207,3 +214,9 @@ class Moments:
 def footprint(width: int, *, precision: str = "high", fourth: bool = False) -> int:
     """Bytes that `Moments(width, ...)` comes to take."""
     return int(_core.saturation.footprint(width, precision=precision, fourth=fourth))
+
+
+def merge_all(pairs: Sequence[tuple[Moments, Moments]], *, threads: int | None = None) -> None:
+    """`state.merge(other)` for every (state, other), in one native call that nothing interrupts."""
+    native = [(state._native, other._native) for state, other in pairs]
+    _core.saturation.merge_all(native, threads=_threads.resolve(threads))

@@ -17,11 +17,11 @@ from netassay.base import arrays, threads
 from netassay.base.errors import ShapeError
 from netassay.sources import layers as _layers
 from netassay.sources.device import DeviceMoments
-from netassay.stats.moments import Moments, footprint
+from netassay.stats.moments import Moments, footprint, merge_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor, device, nn
+    from torch import device, nn
 
 Key: TypeAlias = tuple[str, str]
 Positions: TypeAlias = Literal["all", "mean", "flatten"]
@@ -44,26 +44,13 @@ class Entry:
     """A layer's state in one mode, and what to know of how it came about.
 
     Attributes:
-        calls: most calls in one pass. flags: "layout_guessed", "sampled", "unmasked".
+        calls: in all passes; most: in one pass. flags: "layout_guessed", "sampled", "unmasked".
     """
 
     moments: Moments | DeviceMoments
     calls: int = 0
-    flags: set[str] = field(default_factory=set)
-
-    def merge(self, other: Entry) -> None:
-        """Takes what another pass has seen; the state moves to wherever the newest activations are."""
-        if isinstance(other.moments, DeviceMoments):
-            if not isinstance(self.moments, DeviceMoments):
-                self.moments = DeviceMoments.from_moments(self.moments, other.moments.device)
-            elif self.moments.device != other.moments.device:
-                self.moments = DeviceMoments.from_moments(self.host(), other.moments.device)
-            self.moments.merge(other.moments)
-        else:
-            self.moments = self.host()
-            self.moments.merge(other.moments, threads=threads.resolve(None))
-        self.calls = max(self.calls, other.calls)
-        self.flags |= other.flags
+    most: int = 0
+    flags: frozenset[str] = frozenset()
 
     def host(self) -> Moments:
         """The state on the host."""
@@ -77,6 +64,7 @@ class Run:
     mode: str
     mask: NDArray[np.bool_] | None
     entries: dict[str, Entry] = field(default_factory=dict)
+    draws: dict[str, int] = field(default_factory=dict)
 
 
 class Recorder:
@@ -140,7 +128,7 @@ class Recorder:
             entry.moments.update(tensor, layout=rows.layout, rows=kept)
         else:
             entry.moments.update(tensor, layout=rows.layout, mask=keep)
-        entry.calls += 1
+        entry.calls = entry.most = entry.calls + 1
         entry.flags |= flags
         run.entries[layer] = entry
 
@@ -152,7 +140,7 @@ class Recorder:
             return None
         need = footprint(width, precision=self.settings.precision)
         with self._lock:
-            wanted = {(layer, mode): need, layer: need}
+            wanted: dict[object, int] = {(layer, mode): need, layer: need}
             more = sum(size for key, size in wanted.items() if key not in self._reserved)
             total = sum(self._reserved.values()) + more
             if total > self.settings.memory:
@@ -169,12 +157,13 @@ class Recorder:
 
     def _keep(
         self, run: Run, layer: str, rows: _layers.Rows, packed: bool
-    ) -> tuple[NDArray[np.bool_] | None, set[str]]:
+    ) -> tuple[NDArray[np.bool_] | None, frozenset[str]]:
         """Which rows to take, None for all, and the flags that follow."""
         flags = {"layout_guessed"} if rows.guessed else set()
         keep = None
-        if run.mask is not None and not packed:
-            both = (run.mask.T, run.mask) if rows.time_first else (run.mask, run.mask.T)
+        if self.settings.mask is not None and not packed:
+            # Where N = T the shape cannot tell (N, T) from (T, N): then the layer's own kind decides.
+            both = [] if run.mask is None else [run.mask.T, run.mask] if rows.time_first else [run.mask, run.mask.T]
             fits = next((mask for mask in both if mask.shape == rows.leading), None)
             if fits is None:
                 flags.add("unmasked")
@@ -186,29 +175,45 @@ class Recorder:
             flags.add("sampled")
             candidates = np.arange(count) if keep is None else np.flatnonzero(keep)
             sampled = np.zeros(int(np.prod(rows.leading)), dtype=np.bool_)
-            sampled[self._generator(run.mode, layer).choice(candidates, most, replace=False, shuffle=False)] = True
+            sampled[self._generator(run, layer).choice(candidates, most, replace=False, shuffle=False)] = True
             keep = sampled
-        return keep, flags
+        return keep, frozenset(flags)
 
-    def _generator(self, mode: str, layer: str) -> np.random.Generator:
-        """A generator of our own for the next draw of a layer, the same after a resume."""
-        place = f"{mode} {layer}"
-        with self._lock:
-            draw = self.draws.get(place, 0)
-            self.draws[place] = draw + 1
+    def _generator(self, run: Run, layer: str) -> np.random.Generator:
+        """A generator of our own for the next draw of a layer, the same after a failed pass or a resume."""
+        place = f"{run.mode} {layer}"
+        draw = self.draws.get(place, 0) + run.draws.get(place, 0)
+        run.draws[place] = run.draws.get(place, 0) + 1
         return np.random.default_rng([self.settings.seed, zlib.crc32(place.encode()), draw])
 
     def commit(self, run: Run) -> None:
+        # All that can fail comes first; then one native call merges every state, or is not reached.
         with self._lock:
+            joined: dict[Key, Entry] = {}
+            merges: list[tuple[Moments, Moments]] = []
             for layer, entry in run.entries.items():
                 standing = self.entries.get((layer, run.mode))
-                if standing is None:
-                    self.entries[layer, run.mode] = entry
-                else:
-                    standing.merge(entry)
+                joined[layer, run.mode] = entry if standing is None else _joined(standing, entry, merges)
+            draws = {place: self.draws.get(place, 0) + count for place, count in run.draws.items()}
+            merge_all(merges, threads=threads.resolve(None))
+            self.entries.update(joined)
+            self.draws.update(draws)
 
     def rollback(self, run: Run) -> None:
         run.entries.clear()
+
+
+def _joined(standing: Entry, entry: Entry, merges: list[tuple[Moments, Moments]]) -> Entry:
+    """Both as one, on the device of the newest activations; merges on the host are left to do, in `merges`."""
+    moments: Moments | DeviceMoments
+    if isinstance(entry.moments, DeviceMoments):
+        moments = DeviceMoments.like(standing.moments, entry.moments.device)
+        moments.merge(entry.moments)
+    else:
+        moments = standing.host()
+        merges.append((moments, entry.moments))
+    calls, most = standing.calls + entry.calls, max(standing.most, entry.most)
+    return Entry(moments, calls, most, standing.flags | entry.flags)
 
 
 def _positions(rows: _layers.Rows, positions: Positions) -> _layers.Rows:

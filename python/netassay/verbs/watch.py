@@ -14,8 +14,9 @@ import numpy as np
 
 import netassay
 from netassay import saturation as _saturation
-from netassay.base import memory as _memory, statefile, threads
-from netassay.base.errors import DomainError, NothingObserved, StateError
+from netassay.base import memory as _memory
+from netassay.base import statefile, threads
+from netassay.base.errors import DomainError, NonFinite, NothingObserved, StateError, TooFewRows
 from netassay.report import Coverage, Report, Row, Skipped, saturation_findings
 from netassay.sources import layers as _layers
 from netassay.sources.hooks import Taps
@@ -48,21 +49,24 @@ def watch(
 ) -> Watch:
     """Measures a model's layers while it runs, in training and in evaluation, without changing what it computes.
 
-    Statistics are kept per (layer, mode), mode "train" or "eval" as the model's `training` flag is when a pass starts. A
-    pass whose forward raises leaves nothing behind.
+    Statistics are kept per (layer, mode), mode "train" or "eval" as the model's `training` flag is when a pass
+    starts. A pass whose forward raises leaves nothing behind.
 
     Args:
-        layers: a glob on qualified names (fnmatch; * crosses dots), a module type, or a sequence of them. "!" excludes, the
-            last match wins. "*" (and other globs): linear, convolution, recurrent, embedding and attention layers, parametrized
-            ones too; others when a name without wildcards or a type names them, or when a glob matches nothing else.
+        layers: a glob on qualified names (fnmatch; * crosses dots), a module type, or a sequence of them. "!"
+            excludes, the last match wins. "*" (and other globs): linear, convolution, recurrent, embedding and
+            attention layers, parametrized ones too; others when a name without wildcards or a type names them, or
+            when a glob matches nothing else.
         measures: ("saturation",).
-        positions: of maps (N, C, *S): "all" makes every position a row, "mean" the spatial mean, "flatten" one row of C*S.
+        positions: of maps (N, C, *S): "all" makes every position a row, "mean" the spatial mean, "flatten" one row of
+            C*S.
         max_rows: rows per layer and call at most, a seeded uniform subset.
         every: each k-th pass of the model, counted per mode.
         delta: share of variance for saturation.
         precision: "high" or "exact", see `Moments`.
         mask: called with the model's inputs; returns booleans (N, T), False for padding.
-        memory: bytes that all states together may take; None: a quarter of what is free. A layer beyond it is not measured.
+        memory: bytes that all states together may take; None: a quarter of what is free. A layer beyond it is not
+            measured.
         seed: of max_rows.
 
     Returns:
@@ -102,11 +106,20 @@ class Watch:
             raise TypeError(f"watch: got {type(model).__name__}, expected a torch.nn.Module")
         measures = (measures,) if isinstance(measures, str) else tuple(measures)
         _require(bool(measures) and set(measures) <= set(_MEASURES), "measures", measures, f"of {_MEASURES}")
-        _require(settings.positions in ("all", "mean", "flatten"), "positions", settings.positions, "'all', 'mean' or 'flatten'")
+        _require(
+            settings.positions in ("all", "mean", "flatten"),
+            "positions",
+            settings.positions,
+            "'all', 'mean' or 'flatten'",
+        )
         _require(settings.precision in ("high", "exact"), "precision", settings.precision, "'high' or 'exact'")
         _require(_whole(every), "every", every, "an integer of at least 1")
-        _require(settings.max_rows is None or _whole(settings.max_rows), "max_rows", settings.max_rows, "at least 1 or None")
+        _require(
+            settings.max_rows is None or _whole(settings.max_rows), "max_rows", settings.max_rows, "at least 1 or None"
+        )
         _require(0 < delta <= 1, "delta", delta, "0 < delta <= 1")
+        _require(settings.memory >= 0, "memory", settings.memory, "bytes, at least 0, or None")
+        _require(_whole(settings.seed, least=0), "seed", settings.seed, "an integer of at least 0")
         _require(settings.mask is None or callable(settings.mask), "mask", settings.mask, "a callable or None")
         root, self._wrappers = _layers.unwrap(model)
         self._layers = _layers.select(root, layers)
@@ -152,7 +165,7 @@ class Watch:
 
     @property
     def states(self) -> Mapping[Key, Moments]:
-        """(layer, mode) -> Moments, in order of first call. They are live: copy one to keep it as it is."""
+        """(layer, mode) -> Moments, in order of first call; live on the host, so copy one to keep it as it is."""
         return {key: entry.host() for key, entry in self._entries()}
 
     def _entries(self) -> list[tuple[Key, Entry]]:
@@ -179,7 +192,7 @@ class Watch:
     def _row(self, name: str, mode: str, entry: Entry) -> Row:
         layer = self._layers[name]
         moments = entry.host()
-        flags = tuple(sorted(entry.flags)) + (("several_calls",) if entry.calls > 1 else ())
+        flags = tuple(sorted(entry.flags)) + (("several_calls",) if entry.most > 1 else ())
         results = _results(moments, self._delta)
         return Row(
             name=name,
@@ -264,8 +277,17 @@ class Watch:
         for index, ((name, mode), entry) in enumerate(entries):
             moments = entry.host()
             tensors.update({f"{index}.{part}": value for part, value in moments.tensors().items()})
-            kept.append({"layer": name, "mode": mode, "calls": entry.calls, "flags": sorted(entry.flags), "width": moments.width})
-        progress = {"passes": self._taps.passes, "draws": self._recorder.draws, "entries": kept}
+            kept.append(
+                {
+                    "layer": name,
+                    "mode": mode,
+                    "calls": entry.calls,
+                    "most": entry.most,
+                    "flags": sorted(entry.flags),
+                    "width": moments.width,
+                }
+            )
+        progress: dict[str, Any] = {"passes": self._taps.passes, "draws": self._recorder.draws, "entries": kept}
         statefile.save(path, kind="watch", config={"watch": self._config(), "progress": progress}, tensors=tensors)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
@@ -278,14 +300,16 @@ class Watch:
         mine, theirs = self._config(), config.get("watch")
         if theirs != mine:
             differs = sorted(k for k in mine if not isinstance(theirs, dict) or theirs.get(k) != mine[k])
-            raise StateError(f"watch.restore: {os.fspath(path)}: made with another {', '.join(differs)}; expected the same")
+            raise StateError(
+                f"watch.restore: {os.fspath(path)}: made with another {', '.join(differs)}; expected the same"
+            )
         progress = config["progress"]
         entries: dict[Key, Entry] = {}
         for index, kept in enumerate(progress["entries"]):
             parts = {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{index}.")}
             state = {"width": kept["width"], "precision": self._recorder.settings.precision, "fourth": False}
             entries[kept["layer"], kept["mode"]] = Entry(
-                Moments.from_tensors(state, parts), kept["calls"], set(kept["flags"])
+                Moments.from_tensors(state, parts), kept["calls"], kept["most"], frozenset(kept["flags"])
             )
         self.reset()
         self._recorder.entries.update(entries)
@@ -306,6 +330,11 @@ class Watch:
             "seed": settings.seed,
         }
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a Watch cannot be copied or pickled: keep it outside the model; save() writes what it has seen"
+        )
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else "watching" if self._taps.attached else "paused"
         return f"<Watch of {type(self._taps.root).__name__}: {len(self._layers)} layers, {state}>"
@@ -315,15 +344,17 @@ _FAST_PATHS = ("MultiheadAttention", "TransformerEncoderLayer")
 
 
 def _results(moments: Moments, delta: float) -> dict[str, Any]:
-    """The measures of one state; below two rows there are none, and the flag says so."""
-    if moments.count < 2:
-        flags = ("too_few_rows",) + (("nonfinite",) if moments.nonfinite else ())
+    """The measures of one state; where there are none the flag says why."""
+    try:
+        spectrum = _saturation.spectrum(moments)
+    except (TooFewRows, NonFinite) as error:
+        why = "too_few_rows" if isinstance(error, TooFewRows) else "overflow"
+        flags = (why, "nonfinite") if moments.nonfinite else (why,)
         n, none = moments.count, np.zeros(0)
         return {
             "saturation": _saturation.Saturation(None, None, moments.width, delta, none, n, flags),
             "effective_dimension": _saturation.EffectiveDimension(None, None, None, None, None, n, flags),
         }
-    spectrum = _saturation.spectrum(moments)
     return {
         "saturation": _saturation.saturation(spectrum, delta),
         "effective_dimension": _saturation.effective_dimension(spectrum),
@@ -347,8 +378,8 @@ def _by_mode(rows: tuple[Row, ...], measure: str) -> Iterator[tuple[str, list[fl
             yield mode, present
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _whole(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _require(holds: bool, option: str, got: object, expected: str) -> None:

@@ -1,0 +1,85 @@
+"""The demo, as a user runs it: one short epoch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from netassay import Report, cli
+
+LAYERS = ["conv1", "conv2", "conv3", "conv4", "linear"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    return tmp_path_factory.mktemp("demo")
+
+
+def test_the_demo_prints_its_table_and_writes_its_report(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--epochs", "1", "-o", str(finished / "new")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # no bar: this is no terminal
+    assert out.startswith("accuracy on held-out digits: ")
+    for heading in (
+        "layer",
+        "kind",
+        "mode",
+        "width",
+        "rows",
+        "dimension",
+        "saturation",
+        "effective dimension",
+    ):
+        assert heading in out
+    report = Report.load(finished / "new" / "netassay-report.json")
+    assert str(report) in out
+    assert [(row.name, row.mode) for row in report] == [(name, m) for name in LAYERS for m in ("train", "eval")]
+    for row in report:
+        assert 0 < row.saturation.value <= 1
+        assert 1 <= row.effective_dimension.value <= row.saturation.width
+    train, held_out = 1347, 450
+    assert report["conv1", "train"].saturation.samples == train * 64
+    assert report["conv1", "eval"].saturation.samples == held_out * 64
+    assert report["linear", "train"].saturation.samples == train
+    assert report["linear", "eval"].saturation.samples == held_out
+    assert report.coverage.skipped == ()
+
+
+def test_json_on_standard_output_is_all_there_is_on_it(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    before = sorted(finished.iterdir())
+    assert cli.main(["demo", "--epochs", "1", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["schema"] == "netassay.report/1"
+    assert "accuracy" in err
+    assert sorted(finished.iterdir()) == before
+
+
+def test_the_same_seed_gives_the_same_report(finished: Path) -> None:
+    from netassay.demo import run
+
+    first, again = run(epochs=1, seed=3), run(epochs=1, seed=3)
+    assert first[0] == again[0]
+    assert first[1].to_dict(volatile=False) == again[1].to_dict(volatile=False)
+
+
+@pytest.mark.parametrize("package", ["torch", "sklearn"])
+def test_a_missing_package_is_one_line_that_says_what_to_install(
+    package: str,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert cli.main(["demo", "-o", str(tmp_path)]) == 1
+    line = f"netassay: demo: {package} is not installed; pip install 'netassay[demo]'\n"
+    assert capsys.readouterr().err == line
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,289 @@
+"""One stem, one room; dependencies that point one way; a lazy package; a stub that is true."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import netassay
+from netassay import _core
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "python" / "netassay"
+MEASURES = ("saturation", "complexity", "persistence", "network", "algebra")
+ROOMS = (
+    "cpp/include/netassay/{}.hpp",
+    "cpp/src/{0}/{0}.cpp",
+    "cpp/bindings/bind_{}.cpp",
+    "python/netassay/{}.py",
+    "python/netassay/_core/{}.pyi",
+    "tests/reference/{}.py",
+    "tests/python/test_{}.py",
+    "tests/cpp/test_{}.cpp",
+)
+
+#: What may import what: only what stands further down. Modules of one line do not know each other.
+LINES = (
+    ("__main__",),
+    ("cli",),
+    ("demo", "integrations"),
+    ("verbs",),
+    ("sources", "report"),
+    MEASURES,
+    ("stats",),
+    ("base",),
+    ("_core",),
+)
+#: Where torch may be imported, inside functions.
+KNOW_TORCH = ("sources", "verbs", "integrations", "demo")
+
+
+def test_a_measure_has_all_its_rooms() -> None:
+    present = {stem: {room for room in ROOMS if (ROOT / room.format(stem)).exists()} for stem in MEASURES}
+    begun = {stem: rooms for stem, rooms in present.items() if rooms}
+    assert "saturation" in begun
+    missing = {stem: sorted(set(ROOMS) - rooms) for stem, rooms in begun.items() if rooms != set(ROOMS)}
+    assert missing == {}
+
+
+# ---- C++ ----
+
+
+def cpp_files(*folders: str) -> Iterator[tuple[Path, str]]:
+    for folder in folders or ("include", "src", "bindings"):
+        for path in sorted((ROOT / "cpp" / folder).rglob("*.[ch]pp")):
+            yield path.relative_to(ROOT / "cpp"), path.read_text(encoding="utf-8")
+
+
+def includes(text: str) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', text, re.MULTILINE)
+
+
+def test_pybind11_is_in_the_bindings_alone() -> None:
+    users = {path.parts[0] for path, text in cpp_files() if "pybind11" in text or "Python.h" in text}
+    assert users == {"bindings"}
+
+
+def test_torch_is_nowhere_in_cpp() -> None:
+    found = [str(path) for path, text in cpp_files() if re.search(r"torch/|\bat::|\bc10\b|ATen", text)]
+    assert found == []
+
+
+def test_threads_start_in_base_parallel_alone() -> None:
+    pragma = re.compile(r"#\s*pragma\s+omp|<omp\.h>|std::j?thread\b|std::async\b")
+    assert [str(path) for path, text in cpp_files() if pragma.search(text)] == ["src/base/parallel.cpp"]
+
+
+def test_public_headers_need_no_third_party() -> None:
+    own = re.compile(r"netassay/|[a-z_]+$")  # ours, or the standard library's
+    foreign = {str(p): i for p, text in cpp_files("include") for i in includes(text) if not own.match(i)}
+    assert foreign == {}
+
+
+def test_cpp_dependencies_point_one_way() -> None:
+    def rank(part: str) -> int:
+        return {"base": 0, "stats": 1, "graph": 1}.get(part, 2)
+
+    wrong = []
+    for path, text in cpp_files("include", "src"):
+        own = path.parts[2 if path.parts[0] == "include" else 1].removesuffix(".hpp")
+        for name in includes(text):
+            part = name.removeprefix("netassay/").split("/")[0].removesuffix(".hpp")
+            if part not in (*MEASURES, "base", "stats", "graph"):
+                continue
+            if part != own and rank(part) >= rank(own):
+                wrong.append(f"{path} includes {name}")
+    assert wrong == []
+
+
+# ---- Python ----
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:  # spell relative imports out
+                above = parts[: len(parts) - node.level]
+                node.module, node.level = ".".join((*above, *filter(None, [node.module]))), 0
+        yield name, tree
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        if node.module == "netassay":
+            return [f"netassay.{alias.name}" for alias in node.names]
+        return [node.module or ""]
+    return []
+
+
+def line_of(module: str) -> int | None:
+    """Where in LINES a module of the package stands; None for a name of the package itself."""
+    part = module.split(".")[1] if "." in module else ""
+    return next((i for i, line in enumerate(LINES) if part in line), None)
+
+
+def test_every_module_has_its_line() -> None:
+    assert [name for name, _ in modules() if name != "netassay" and line_of(name) is None] == []
+
+
+def test_python_imports_point_one_way() -> None:
+    wrong = []
+    for name, tree in modules():
+        if name == "netassay":
+            continue  # names everything, loads nothing
+        own = line_of(name)
+        assert own is not None, name
+        for target in (t for node in ast.walk(tree) for t in imported(node) if t.startswith("netassay.")):
+            at = line_of(target)
+            siblings = target.split(".")[1] == name.split(".")[1]
+            if at is not None and at <= own and not siblings:
+                wrong.append(f"{name} imports {target}")
+    assert wrong == []
+
+
+def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from outside_functions(node)
+
+
+def test_torch_is_imported_inside_functions_and_only_where_models_are_known() -> None:
+    def torch(node: ast.AST) -> bool:
+        return any(target.split(".")[0] == "torch" for target in imported(node))
+
+    wrong = []
+    for name, tree in modules():
+        if any(torch(node) for node in outside_functions(tree)):
+            wrong.append(f"{name}: outside functions")
+        knows = name.split(".")[1:2] and name.split(".")[1] in KNOW_TORCH
+        inside = any(torch(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f))
+        if inside and not knows:
+            wrong.append(f"{name}: inside a function")
+    assert wrong == []
+
+
+def run_python(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_loads_neither_torch_nor_numpy() -> None:
+    run_python("import sys, netassay; assert not {'torch', 'numpy', 'click', 'rich'} & set(sys.modules)")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["demo", "--help"], ["--version"], ["--cmake-dir"]])
+def test_help_loads_neither_torch_nor_numpy_nor_rich(words: list[str]) -> None:
+    code = f"import sys; from netassay.cli import main; assert main({words}) == 0"
+    run_python(code + "; assert not {'torch', 'numpy', 'rich'} & set(sys.modules)")
+
+
+def test_every_public_name_is_there() -> None:
+    for name in netassay.__all__:
+        assert getattr(netassay, name) is not None
+    assert sorted(netassay.__all__) == netassay.__all__
+    assert set(netassay.__all__) <= set(dir(netassay))
+
+
+def test_the_readmes_first_example_prints_the_readmes_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [(example, shown)] = re.findall(r"```python\n(.*?)```\n```\n(.*?)```", text, re.DOTALL)
+    exec(example, {})
+    printed = capsys.readouterr().out
+    assert printed.split("\n\n")[0] == shown.split("\n\n")[0]
+
+
+def test_examples_in_docstrings_are_true() -> None:
+    found = 0
+    for info in pkgutil.walk_packages(netassay.__path__, "netassay."):
+        if info.name in ("netassay.__main__", "netassay._core") or info.name.startswith("netassay._core."):
+            continue
+        result = doctest.testmod(importlib.import_module(info.name))
+        assert result.failed == 0, info.name
+        found += result.attempted
+    assert found > 0
+
+
+# ---- the stub of the extension ----
+
+Signature = tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]
+
+
+def signature(arguments: ast.arguments) -> Signature:
+    """Names, keyword-only names, and defaults."""
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+    defaults = dict(zip(reversed(names), map(ast.unparse, reversed(arguments.defaults)), strict=False))
+    only = [a.arg for a in arguments.kwonlyargs]
+    given = {n: ast.unparse(d) for n, d in zip(only, arguments.kw_defaults, strict=True) if d is not None}
+    return tuple(n for n in names if n != "self"), tuple(only), defaults | given
+
+
+def native_signature(function: object) -> Signature:
+    """pybind11 writes it in the first line of the docstring."""
+    line = (getattr(function, "__doc__", None) or "").splitlines()[0]
+    node = ast.parse(f"def {line}: ...").body[0]
+    assert isinstance(node, ast.FunctionDef)
+    return signature(node.args)
+
+
+def native_names(holder: object) -> set[str]:
+    names = {name for name in vars(holder) if not name.startswith("_")}
+    return names | ({"__init__"} if isinstance(holder, type) and not issubclass(holder, Exception) else set())
+
+
+def compare(stub: list[ast.stmt], native: object, where: str) -> None:
+    names = set()
+    for node in stub:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            assert hasattr(native, node.target.id), f"{where}.{node.target.id}"
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.asname for alias in node.names if alias.asname}
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        names.add(node.name)
+        here = f"{where}.{node.name}"
+        assert hasattr(native, node.name), f"{here} is in the stub alone"
+        value = getattr(native, node.name)
+        if isinstance(node, ast.ClassDef):
+            assert isinstance(value, type), here
+            if issubclass(value, Exception):
+                assert {b.__name__ for b in value.__bases__} == {ast.unparse(b) for b in node.bases}, here
+            compare(node.body, value, here)
+        elif any(ast.unparse(d) == "property" for d in node.decorator_list):
+            assert isinstance(value, property), here
+        else:
+            assert signature(node.args) == native_signature(value), here
+    assert native_names(native) - names == set(), f"{where}: missing in the stub"
+
+
+@pytest.mark.parametrize("stub", sorted((PACKAGE / "_core").glob("*.pyi")), ids=lambda path: path.stem)
+def test_the_stub_says_what_the_extension_has(stub: Path) -> None:
+    native: ModuleType = _core if stub.stem == "__init__" else getattr(_core, stub.stem)
+    compare(ast.parse(stub.read_text(encoding="utf-8")).body, native, native.__name__)
+
+
+def test_every_submodule_of_the_extension_has_a_stub() -> None:
+    found = {name for name, value in vars(_core).items() if isinstance(value, ModuleType)}
+    assert found == {path.stem for path in (PACKAGE / "_core").glob("*.pyi")} - {"__init__"}
