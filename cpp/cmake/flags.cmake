@@ -14,3 +14,21 @@ function(netassay_flags target)
     target_link_options(${target} PUBLIC -fsanitize=${NETASSAY_SANITIZE})
   endif()
 endfunction()
+
+# Units for wider instruction sets (pairs of set and source), each compiled with its own flags and reached only through
+# base/cpu. They may fuse multiply-adds: their results differ from the baseline's in rounding and not otherwise.
+function(netassay_isa_units target)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+    return()
+  endif()
+  set(avx2 -mavx2 -mfma)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+  set(amx ${avx512} -mamx-tile -mamx-bf16)
+  while(ARGN)
+    list(POP_FRONT ARGN set source)
+    target_sources(${target} PRIVATE ${source})
+    # GCC 12 warns of its own intrinsics.
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
+      "${${set}};-ffp-contract=fast;-Wno-uninitialized;-Wno-maybe-uninitialized")
+  endwhile()
+endfunction()

@@ -35,12 +35,12 @@ int thread_count(int requested) {
   return requested > 0 ? requested : std::max(1, std::min(omp_get_num_procs(), limit_from_environment()));
 }
 
-void parallel_for(index_t n, const Execution& execution, const std::function<void(index_t)>& task) {
+void parallel_for(index_t n, const Execution& execution, const std::function<void(index_t, int)>& task) {
   const int threads = static_cast<int>(std::min<index_t>(thread_count(execution.threads), n));
   if (threads <= 1) {
     for (index_t i = 0; i < n; ++i) {
       if (execution.poll) execution.poll();
-      task(i);
+      task(i, 0);
     }
     return;
   }
@@ -48,13 +48,14 @@ void parallel_for(index_t n, const Execution& execution, const std::function<voi
   std::atomic<bool> stop{false};
 #pragma omp parallel num_threads(threads)
   {
-    const bool polls = execution.poll && omp_get_thread_num() == 0;
+    const int worker = omp_get_thread_num();
+    const bool polls = execution.poll && worker == 0;
 #pragma omp for schedule(dynamic, 1)
     for (index_t i = 0; i < n; ++i) {
       if (stop.load(std::memory_order_relaxed)) continue;
       try {
         if (polls) execution.poll();
-        task(i);
+        task(i, worker);
       } catch (...) {
 #pragma omp critical(netassay_first_exception)
         {

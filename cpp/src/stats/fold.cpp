@@ -1,18 +1,54 @@
 #include "stats/fold.hpp"
 
 #include <cmath>
+#include <type_traits>
 
-#include "stats/products.hpp"
+#include "netassay/base/cpu.hpp"
+#include "stats/workspace.hpp"
 
 namespace netassay::stats {
 namespace {
 
-// Columns a task centres: a block's worth of them stays in cache between the pass that sums and the pass that subtracts.
-constexpr index_t kStripe = 64;
+// Columns a task packs: with a block's rows they stay in a core's cache between being read, measured and packed.
+constexpr index_t kStripe = 2 * kPanel;
+constexpr index_t kTilePanels = kTile / kPanel;
 // Up to this many tiles there is too little to share out by tile, so blocks are shared out as well.
 constexpr index_t kFewTiles = 3;
+// Packed rows of one fold, and blocks at most: the more at once, the less often the tiles pass through the cache.
+constexpr index_t kPackedBytes = index_t{64} << 20;
+constexpr index_t kMostBlocks = 16;
 // Rows whose fourth moments one task sums.
 constexpr index_t kFourthRows = 64;
+// Variances between which float32 products neither over- nor underflow, with room for outliers.
+constexpr double kLeastVariance = 0x1p-100, kLargestVariance = 0x1p+80;
+
+template <class W>
+const ScatterKernel<W>& kernel() {
+  constexpr bool wide = std::is_same_v<W, double>;
+#if defined(__x86_64__)
+  const Isa level = isa();
+  if constexpr (wide) {
+    if (level >= Isa::avx512) return kScatterAvx512Wide;
+    if (level >= Isa::avx2) return kScatterAvx2Wide;
+  } else {
+    if (level >= Isa::amx) return kScatterAmx;
+    if (level >= Isa::avx512) return kScatterAvx512;
+    if (level >= Isa::avx2) return kScatterAvx2;
+  }
+#endif
+  if constexpr (wide) {
+    return kScatterBaselineWide;
+  } else {
+    return kScatterBaseline;
+  }
+}
+
+index_t panels(index_t d) { return (d + kPanel - 1) / kPanel; }
+
+template <class W>
+index_t packed_bytes(index_t rows, index_t d) {
+  return (rows + kChunk - 1) / kChunk * panels(d) * kernel<W>().chunk_bytes;
+}
 
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
   double sum = 0;
@@ -22,13 +58,80 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 
 }  // namespace
 
+// What makes a block one that cannot simply be folded.
+enum Special : unsigned char { kNonfinite = 1, kOutOfRange = 2 };
+
 // One block of rows and how it joins what is there: with y = x - pivot and s = sum y,
 //   M += sum y y^T - s s^T / n + weight delta delta^T,   mean += delta n / (n_before + n).
+// Vectors are padded to whole panels.
+template <class W>
 struct Folded::Block {
   index_t first, n;
-  std::vector<double> pivot, sum, delta;
-  std::vector<double> offset;  // of the mean after this block
+  std::byte* packed;
+  std::vector<W> pivot;
+  std::vector<double> sum, rest, delta;
+  std::vector<unsigned char> has_rest;  // per panel: whether its second parts are to be multiplied
+  std::vector<double> offset{};         // of the mean after this block
   double weight = 0;
+  std::vector<unsigned char> special;   // per panel, see Special
+
+  Block(index_t first_row, index_t rows, index_t d, std::byte* memory)
+      : first(first_row), n(rows), packed(memory), pivot(static_cast<std::size_t>(panels(d) * kPanel)),
+        sum(pivot.size()), rest(pivot.size()), delta(pivot.size()), has_rest(static_cast<std::size_t>(panels(d))),
+        special(has_rest.size()) {}
+
+  bool any(Special what) const {
+    return std::any_of(special.begin(), special.end(), [what](unsigned char flags) { return (flags & what) != 0; });
+  }
+
+  void* chunk(index_t c, index_t panel) const {
+    return packed + (c * static_cast<index_t>(has_rest.size()) + panel) * kernel<W>().chunk_bytes;
+  }
+  index_t rows_of(index_t c) const { return std::min(kChunk, n - c * kChunk); }
+  index_t chunks() const { return (n + kChunk - 1) / kChunk; }
+
+  // Packs one panel from rows (n, kPanel), `step` apart.
+  void pack(index_t panel, const W* x, index_t step) {
+    const ScatterKernel<W>& k = kernel<W>();
+    const auto j0 = static_cast<std::size_t>(panel * kPanel), p = static_cast<std::size_t>(panel);
+    double totals[kPanel], squares[kPanel];
+    const bool narrow = k.measure(x, n, step, totals, squares);
+    for (std::size_t j = 0; j < kPanel; ++j) special[p] |= place(j0 + j, totals[j], squares[j], narrow);
+    bool any_rest = false;
+    for (index_t c = 0; c < chunks(); ++c) {
+      any_rest |= k.pack(x + c * kChunk * step, rows_of(c), step, &pivot[j0], &sum[j0], &rest[j0], chunk(c, panel));
+    }
+    has_rest[p] = any_rest;
+  }
+
+  // Decides where to centre a column, and whether float32 products carry it. A column of bfloat16 values not far from
+  // zero is left where it is when packing splits values: it then packs into one part, exactly.
+  unsigned char place(std::size_t j, double total, double squares, bool narrow) {
+    const auto rows = static_cast<double>(n);
+    const double mean = total / rows, variance = squares / rows - mean * mean;
+    const bool stays = narrow && kernel<W>().splits && mean * mean <= variance;
+    pivot[j] = stays ? W{0} : static_cast<W>(mean);
+    if (!std::isfinite(total)) return kNonfinite;
+    const bool real = variance > 1e-14 * mean * mean;  // and not the rounding of a constant
+    const bool carried = variance >= kLeastVariance && variance <= kLargestVariance;
+    return std::is_same_v<W, float> && real && !carried ? kOutOfRange : 0;
+  }
+
+  // C = A^T B of a tile, panel by panel, upper panels alone where it is on the diagonal.
+  void multiply(const SymmetricTiles::Place& p, W* out) const {
+    const ScatterKernel<W>& k = kernel<W>();
+    const index_t i0 = p.i / kPanel, j0 = p.j / kPanel;
+    for (index_t c = 0; c < chunks(); ++c) {
+      for (index_t i = 0; i < panels(p.rows); ++i) {
+        const index_t j = p.diagonal() ? i : 0;
+        const bool more = c + 1 < chunks();
+        k.multiply(chunk(c, i0 + i), chunk(c, j0 + j), panels(p.cols) - j, rows_of(c),
+                   has_rest[static_cast<std::size_t>(i0 + i)] != 0, &has_rest[static_cast<std::size_t>(j0 + j)], c == 0,
+                   out + (i * kTilePanels + j) * kPanel * kPanel, more ? chunk(c + 1, i0 + i) : nullptr,
+                   more ? chunk(c + 1, std::min(j0 + i, j0 + panels(p.cols) - 1)) : nullptr);
+      }
+    }
+  }
 };
 
 void Folded::allocate() {
@@ -39,117 +142,122 @@ void Folded::allocate() {
 }
 
 template <class W>
-void Folded::fold(W* rows, index_t count, const Execution& how) {
-  const auto width = static_cast<std::size_t>(d);
-  std::vector<Block> blocks;
-  for (index_t first = 0; first < count; first += kBlock) {
-    const std::vector<double> zeros(width);
-    blocks.push_back({first, std::min(kBlock, count - first), zeros, zeros, zeros, zeros});
+index_t Folded::blocks_at_once(index_t width) {
+  return std::clamp<index_t>(kPackedBytes / packed_bytes<W>(kBlock, width), 1, kMostBlocks);
+}
+
+template <class W>
+bool Folded::fold(const RowSource& rows, index_t first, index_t count, bool finite, const Execution& how) {
+  if (count == 0) return true;
+  const index_t block_bytes = packed_bytes<W>(std::min(kBlock, count), d);
+  const index_t stripe_bytes = std::min(kBlock, count) * kStripe * static_cast<index_t>(sizeof(W));
+  const index_t groups = (count + kBlock - 1) / kBlock, stripes = (d + kStripe - 1) / kStripe;
+  Workspace packed(static_cast<std::size_t>(groups * block_bytes));
+  std::vector<Block<W>> blocks;
+  for (index_t g = 0; g < groups; ++g) {
+    const index_t begin = g * kBlock;
+    blocks.emplace_back(first + begin, std::min(kBlock, count - begin), d, packed.data() + g * block_bytes);
   }
-
-  const index_t stripes = (d + kStripe - 1) / kStripe;
-  parallel_for(static_cast<index_t>(blocks.size()) * stripes, how, [&](index_t task) {
-    Block& block = blocks[static_cast<std::size_t>(task / stripes)];
-    const index_t j0 = task % stripes * kStripe, m = std::min(kStripe, d - j0);
-    double* sum = block.sum.data() + j0;
-    double* centre = block.pivot.data() + j0;
-    W* x = rows + block.first * d + j0;
-    W narrow[kStripe];
-    for (index_t r = 0; r < block.n; ++r) {
-      for (index_t j = 0; j < m; ++j) sum[j] += static_cast<double>(x[r * d + j]);
-    }
-    for (index_t j = 0; j < m; ++j) {
-      narrow[j] = static_cast<W>(sum[j] / static_cast<double>(block.n));
-      centre[j] = static_cast<double>(narrow[j]);
-      sum[j] = 0;
-    }
-    for (index_t r = 0; r < block.n; ++r) {
-      for (index_t j = 0; j < m; ++j) {
-        const W y = x[r * d + j] - narrow[j];
-        x[r * d + j] = y;
-        sum[j] += static_cast<double>(y);
+  {
+    Workspace stripe(static_cast<std::size_t>(thread_count(how.threads) * stripe_bytes));
+    parallel_for(groups * stripes, how, [&](index_t task, int worker) {
+      Block<W>& block = blocks[static_cast<std::size_t>(task / stripes)];
+      const index_t j0 = task % stripes * kStripe, cols = std::min(kStripe, d - j0);
+      W* x = reinterpret_cast<W*>(stripe.data() + worker * stripe_bytes);
+      rows.copy(block.first, block.n, j0, cols, x, kStripe);
+      for (index_t r = 0; r < block.n && cols < kStripe; ++r) {
+        std::fill(x + r * kStripe + cols, x + (r + 1) * kStripe, W{0});
       }
+      for (index_t j = 0; j < cols; j += kPanel) block.pack((j0 + j) / kPanel, x + j, kStripe);
+    });
+  }
+  for (const Block<W>& block : blocks) {
+    if (!finite && block.any(kNonfinite)) return false;
+  }
+  // Blocks join in their order, as many at once as are alike.
+  Block<W>* const end = blocks.data() + groups;
+  for (Block<W>* begin = blocks.data(); begin != end;) {
+    if (begin->any(kOutOfRange)) {
+      fold<double>(rows, begin->first, begin->n, true, how);
+      ++begin;
+      continue;
     }
-  });
+    Block<W>* next = begin + 1;
+    // The fourth moments need the scatter as it is before each block.
+    while (!keeps_fourth && next != end && !next->any(kOutOfRange)) ++next;
+    join(rows, begin, next, how);
+    begin = next;
+  }
+  return true;
+}
 
+template <class W>
+void Folded::join(const RowSource& rows, Block<W>* begin, Block<W>* end, const Execution& how) {
   if (n == 0) {
-    pivot = blocks.front().pivot;
+    std::copy_n(begin->pivot.begin(), d, pivot.begin());
     std::fill(offset.begin(), offset.end(), 0.0);
   }
   index_t before = n;
   const std::vector<double>* at = &offset;
-  for (Block& block : blocks) {
-    const auto rows_before = static_cast<double>(before), rows_here = static_cast<double>(block.n);
+  for (Block<W>* block = begin; block != end; ++block) {
+    const auto rows_before = static_cast<double>(before), rows_here = static_cast<double>(block->n);
     const double rows_after = rows_before + rows_here;
-    block.weight = rows_before * rows_here / rows_after;
-    for (std::size_t j = 0; j < width; ++j) {
-      block.delta[j] = (block.pivot[j] - pivot[j]) + block.sum[j] / rows_here - (*at)[j];
-      block.offset[j] = (*at)[j] + block.delta[j] * (rows_here / rows_after);
+    block->weight = rows_before * rows_here / rows_after;
+    block->offset.resize(offset.size());
+    for (std::size_t j = 0; j < offset.size(); ++j) {
+      const double shift = static_cast<double>(block->pivot[j]) - pivot[j];
+      block->delta[j] = shift + block->sum[j] / rows_here - (*at)[j];
+      block->offset[j] = (*at)[j] + block->delta[j] * (rows_here / rows_after);
     }
-    at = &block.offset;
-    before += block.n;
+    at = &block->offset;
+    before += block->n;
   }
-
-  if (keeps_fourth) {  // the fourth moments need the scatter as it is before each block
-    for (const Block& block : blocks) {
-      add_fourth(rows, block, how);
-      add_products(rows, {block}, how);
-      n += block.n;
-      offset = block.offset;
-    }
-  } else {
-    add_products(rows, blocks, how);
-    n = before;
-    offset = blocks.back().offset;
-  }
+  if (keeps_fourth) add_fourth(rows, begin->first, begin->n, *at, how);
+  add_products(begin, end, how);
+  n = before;
+  offset = *at;
 }
 
 template <class W>
-void Folded::add_products(const W* rows, const std::vector<Block>& blocks, const Execution& how) {
-  const auto contribute = [&](const Block& block, index_t t, double* out, auto store) {
+void Folded::add_products(const Block<W>* begin, const Block<W>* end, const Execution& how) {
+  constexpr index_t product_bytes = kTile * kTile * static_cast<index_t>(sizeof(W));
+  Workspace products(static_cast<std::size_t>(thread_count(how.threads) * product_bytes));
+  const auto contribute = [&](const Block<W>& block, index_t t, int worker, double* out) {
     const SymmetricTiles::Place& p = scatter.place(t);
-    W product[kTile * kTile];
-    const W* x = rows + block.first * d;
-    inner_product(x + p.i, x + p.j, block.n, p.rows, p.cols, d, p.diagonal(), product);
-    const auto share = 1.0 / static_cast<double>(block.n);
+    W* product = reinterpret_cast<W*>(products.data() + worker * product_bytes);
+    block.multiply(p, product);
     for (index_t r = 0; r < p.rows; ++r) {
       const auto i = static_cast<std::size_t>(p.i + r);
-      const double s = block.sum[i] * share, w = block.delta[i] * block.weight;
-      const double* sum = block.sum.data() + p.j;
-      const double* delta = block.delta.data() + p.j;
-      for (index_t c = p.diagonal() ? r : 0; c < p.cols; ++c) {
-        const index_t k = r * p.cols + c;
-        store(out[k], static_cast<double>(product[k]) + (w * delta[c] - s * sum[c]));
-      }
+      const index_t c = p.diagonal() ? r : 0;
+      const W* row = product + (r / kPanel * kTilePanels * kPanel + r % kPanel) * kPanel;
+      kernel<W>().add(row, c, p.cols, block.delta[i] * block.weight, &block.delta[0] + p.j,
+                      block.sum[i] / static_cast<double>(block.n), &block.sum[0] + p.j, out + r * p.cols);
+      if (p.diagonal()) out[r * p.cols + r] += block.rest[i];
     }
   };
-  const auto add = [](double& out, double value) { out += value; };
-  const auto put = [](double& out, double value) { out = value; };
 
-  const index_t tiles = scatter.count(), groups = static_cast<index_t>(blocks.size());
+  const index_t tiles = scatter.count(), groups = end - begin;
   if (tiles > kFewTiles || groups == 1) {
-    parallel_for(tiles, how, [&](index_t t) {
-      for (const Block& block : blocks) contribute(block, t, scatter.tile(t), add);
+    parallel_for(tiles, how, [&](index_t t, int worker) {
+      for (const Block<W>* block = begin; block != end; ++block) contribute(*block, t, worker, scatter.tile(t));
     });
     return;
   }
   // Each block's contribution apart, then added in the order of the blocks: the same sums as above.
   const index_t size = SymmetricTiles::size(d);
-  const auto apart = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(groups * size));
-  parallel_for(groups * tiles, how, [&](index_t task) {
+  std::vector<double> apart(static_cast<std::size_t>(groups * size));
+  parallel_for(groups * tiles, how, [&](index_t task, int worker) {
     const index_t g = task / tiles, t = task % tiles;
-    contribute(blocks[static_cast<std::size_t>(g)], t, apart.get() + g * size + scatter.place(t).offset, put);
+    contribute(begin[g], t, worker, apart.data() + g * size + scatter.place(t).offset);
   });
-  for (index_t t = 0; t < tiles; ++t) {
+  parallel_for(tiles, how, [&](index_t t, int) {
     const SymmetricTiles::Place& p = scatter.place(t);
-    double* out = scatter.tile(t);
     for (index_t g = 0; g < groups; ++g) {
-      const double* in = apart.get() + g * size + p.offset;
-      for (index_t r = 0; r < p.rows; ++r) {
-        for (index_t c = p.diagonal() ? r : 0; c < p.cols; ++c) out[r * p.cols + c] += in[r * p.cols + c];
-      }
+      const double* in = apart.data() + g * size + p.offset;
+      double* out = scatter.tile(t);
+      for (index_t k = 0; k < p.rows * p.cols; ++k) out[k] += in[k];
     }
-  }
+  });
 }
 
 // With the mean moved from m to m', e = m - m', and sum (x - m) = 0:
@@ -164,22 +272,20 @@ void Folded::shift_fourth(const std::vector<double>& to) {
   for (std::size_t j = 0; j < e.size(); ++j) third[j] += 2 * Me[j] + e[j] * (trace + rows * square);
 }
 
-template <class W>
-void Folded::add_fourth(const W* rows, const Block& block, const Execution& how) {
+// Moves the fourth moments to the mean pivot + to, and adds those of rows [first, first + count) about it.
+void Folded::add_fourth(const RowSource& rows, index_t first, index_t count, const std::vector<double>& to,
+                        const Execution& how) {
   const auto width = static_cast<std::size_t>(d);
-  shift_fourth(block.offset);
-  std::vector<double> move(width);  // from the block's pivot to the new mean
-  for (std::size_t j = 0; j < width; ++j) move[j] = (block.pivot[j] - pivot[j]) - block.offset[j];
-
-  const index_t chunks = (block.n + kFourthRows - 1) / kFourthRows;
+  shift_fourth(to);
+  const index_t chunks = (count + kFourthRows - 1) / kFourthRows;
   std::vector<double> fourths(static_cast<std::size_t>(chunks));
   std::vector<std::vector<double>> thirds(static_cast<std::size_t>(chunks), std::vector<double>(width));
-  parallel_for(chunks, how, [&](index_t chunk) {
+  parallel_for(chunks, how, [&](index_t chunk, int) {
     std::vector<double> z(width);
     std::vector<double>& partial = thirds[static_cast<std::size_t>(chunk)];
-    for (index_t r = chunk * kFourthRows; r < std::min((chunk + 1) * kFourthRows, block.n); ++r) {
-      const W* y = rows + (block.first + r) * d;
-      for (std::size_t j = 0; j < width; ++j) z[j] = static_cast<double>(y[j]) + move[j];
+    for (index_t r = chunk * kFourthRows; r < std::min((chunk + 1) * kFourthRows, count); ++r) {
+      rows.copy(first + r, 1, 0, d, z.data(), d);
+      for (std::size_t j = 0; j < width; ++j) z[j] = (z[j] - pivot[j]) - to[j];
       const double square = dot(z, z);
       fourths[static_cast<std::size_t>(chunk)] += square * square;
       for (std::size_t j = 0; j < width; ++j) partial[j] += square * z[j];
@@ -215,7 +321,7 @@ void Folded::merge(const Folded& other, const Execution& how) {
     fourth += moved.fourth;
     for (std::size_t j = 0; j < width; ++j) third[j] += moved.third[j];
   }
-  parallel_for(scatter.count(), how, [&](index_t t) {
+  parallel_for(scatter.count(), how, [&](index_t t, int) {
     const SymmetricTiles::Place& p = scatter.place(t);
     double* out = scatter.tile(t);
     const double* in = other.scatter.tile(t);
@@ -249,8 +355,10 @@ std::vector<double> Folded::mean_with(const W* rows, index_t count) const {
   return mean;
 }
 
-template void Folded::fold(float*, index_t, const Execution&);
-template void Folded::fold(double*, index_t, const Execution&);
+template bool Folded::fold<float>(const RowSource&, index_t, index_t, bool, const Execution&);
+template bool Folded::fold<double>(const RowSource&, index_t, index_t, bool, const Execution&);
+template index_t Folded::blocks_at_once<float>(index_t);
+template index_t Folded::blocks_at_once<double>(index_t);
 template std::vector<double> Folded::mean_with(const float*, index_t) const;
 template std::vector<double> Folded::mean_with(const double*, index_t) const;
 

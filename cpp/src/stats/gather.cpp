@@ -25,86 +25,111 @@ bool all_finite(const double* x, index_t n) {
   return special == 0;
 }
 
+// Units of neighbouring rows, written `step` apart.
 template <class T, class W>
-void copy_row(const T* in, Axis units, W* out) {
-  if (units.stride == 1) {
-    for (index_t j = 0; j < units.extent; ++j) out[j] = static_cast<W>(widen(in[j]));
+void copy_row(const T* in, index_t cols, index_t stride, W* out) {
+  if (stride == 1) {
+    for (index_t j = 0; j < cols; ++j) out[j] = static_cast<W>(widen(in[j]));
   } else {
-    for (index_t j = 0; j < units.extent; ++j) out[j] = static_cast<W>(widen(in[j * units.stride]));
+    for (index_t j = 0; j < cols; ++j) out[j] = static_cast<W>(widen(in[j * stride]));
   }
 }
 
 // Rows that step by `stride` while units step far (a channels-first map): small squares keep both sides in cache.
 template <class T, class W>
-void copy_transposed(const T* in, index_t rows, index_t stride, Axis units, W* out) {
+void copy_transposed(const T* in, index_t rows, index_t stride, index_t cols, index_t unit_stride, W* out, index_t step) {
   constexpr index_t square = 16;
-  for (index_t j0 = 0; j0 < units.extent; j0 += square) {
-    const index_t j1 = std::min(j0 + square, units.extent);
-    for (index_t r0 = 0; r0 < rows; r0 += square) {
-      const index_t r1 = std::min(r0 + square, rows);
+  for (index_t r0 = 0; r0 < rows; r0 += square) {
+    const index_t r1 = std::min(r0 + square, rows);
+    for (index_t j0 = 0; j0 < cols; j0 += square) {
+      const index_t j1 = std::min(j0 + square, cols);
       for (index_t j = j0; j < j1; ++j) {
-        const T* from = in + j * units.stride;
-        for (index_t r = r0; r < r1; ++r) out[r * units.extent + j] = static_cast<W>(widen(from[r * stride]));
+        const T* from = in + j * unit_stride;
+        for (index_t r = r0; r < r1; ++r) out[r * step + j] = static_cast<W>(widen(from[r * stride]));
       }
     }
   }
 }
 
+template <class T>
+using Widened = decltype(widen(T{}));
+
 }  // namespace
 
 template <class T>
 RowReader<T>::RowReader(const RowsView<const T>& view, const unsigned char* mask)
-    : view_(view), total_(view.rows()) {
-  if (!mask) return;
+    : view_(view), all_(mask == nullptr), total_(view.rows()) {
+  if (all_) return;
   for (index_t row = 0; row < view.rows(); ++row) {
     if (mask[row]) kept_.push_back(row);
   }
   total_ = static_cast<index_t>(kept_.size());
-  if (total_ == view.rows()) kept_.clear();
 }
 
 template <class T>
 template <class W>
-void RowReader<T>::copy(index_t first, index_t count, W* out) const {
-  const Axis units = view_.units();
-  if (!kept_.empty()) {
+void RowReader<T>::copy(index_t row, index_t count, index_t col, index_t cols, W* out, index_t step) const {
+  const index_t unit_stride = view_.units().stride;
+  const T* base = view_.data() + col * unit_stride;
+  row += next_;
+  if (!all_) {
     for (index_t r = 0; r < count; ++r) {
-      const index_t row = kept_[static_cast<std::size_t>(first + r)];
-      copy_row(view_.data() + view_.offset(row), units, out + r * units.extent);
+      const index_t number = kept_[static_cast<std::size_t>(row + r)];
+      copy_row(base + view_.offset(number), cols, unit_stride, out + r * step);
     }
     return;
   }
   const Axis inner = view_.axis(view_.axes() - 1);
   while (count > 0) {
-    const index_t run = std::min(count, inner.extent - first % inner.extent);
-    const T* in = view_.data() + view_.offset(first);
-    if (units.stride == 1) {
-      for (index_t r = 0; r < run; ++r) copy_row(in + r * inner.stride, units, out + r * units.extent);
+    const index_t run = std::min(count, inner.extent - row % inner.extent);
+    const T* in = base + view_.offset(row);
+    if (unit_stride == 1) {
+      for (index_t r = 0; r < run; ++r) copy_row(in + r * inner.stride, cols, unit_stride, out + r * step);
     } else {
-      copy_transposed(in, run, inner.stride, units, out);
+      copy_transposed(in, run, inner.stride, cols, unit_stride, out, step);
     }
-    first += run;
+    row += run;
     count -= run;
-    out += run * units.extent;
+    out += run * step;
   }
 }
 
 template <class T>
-template <class W>
-index_t RowReader<T>::read(index_t capacity, W* out, index_t& nonfinite, const Execution& execution) {
-  const index_t count = std::min(capacity, left());
-  const index_t d = view_.width();
-  const index_t chunks = (count + kChunk - 1) / kChunk;
+index_t RowReader<T>::drop_nonfinite(const Execution& execution) {
+  const index_t d = width(), count = left(), chunks = (count + kChunk - 1) / kChunk;
   std::vector<unsigned char> finite(static_cast<std::size_t>(count));
-  parallel_for(chunks, execution, [&](index_t chunk) {
+  parallel_for(chunks, execution, [&](index_t chunk, int) {
+    std::vector<Widened<T>> row(static_cast<std::size_t>(d));
+    for (index_t r = chunk * kChunk; r < std::min((chunk + 1) * kChunk, count); ++r) {
+      copy(r, 1, 0, d, row.data(), d);
+      finite[static_cast<std::size_t>(r)] = all_finite(row.data(), d);
+    }
+  });
+  std::vector<index_t> kept;
+  for (index_t r = 0; r < count; ++r) {
+    if (!finite[static_cast<std::size_t>(r)]) continue;
+    kept.push_back(all_ ? next_ + r : kept_[static_cast<std::size_t>(next_ + r)]);
+  }
+  kept_ = std::move(kept);
+  all_ = false;
+  next_ = 0;
+  total_ = static_cast<index_t>(kept_.size());
+  return count - total_;
+}
+
+template <class T>
+template <class W>
+index_t RowReader<T>::read(W* out, index_t& nonfinite, const Execution& execution) {
+  const index_t count = left(), d = width(), chunks = (count + kChunk - 1) / kChunk;
+  std::vector<unsigned char> finite(static_cast<std::size_t>(count));
+  parallel_for(chunks, execution, [&](index_t chunk, int) {
     const index_t begin = chunk * kChunk, end = std::min(begin + kChunk, count);
-    copy(next_ + begin, end - begin, out + begin * d);
+    copy(begin, end - begin, 0, d, out + begin * d, d);
     for (index_t r = begin; r < end; ++r) finite[static_cast<std::size_t>(r)] = all_finite(out + r * d, d);
   });
-  next_ += count;
+  skip(count);
 
-  auto bad = std::find(finite.begin(), finite.end(), 0);
-  index_t written = bad - finite.begin();
+  index_t written = std::find(finite.begin(), finite.end(), 0) - finite.begin();
   for (index_t r = written; r < count; ++r) {
     if (!finite[static_cast<std::size_t>(r)]) continue;
     std::memmove(out + written * d, out + r * d, static_cast<std::size_t>(d) * sizeof(W));
@@ -114,19 +139,21 @@ index_t RowReader<T>::read(index_t capacity, W* out, index_t& nonfinite, const E
   return written;
 }
 
-template class RowReader<double>;
-template class RowReader<float>;
-template class RowReader<bf16>;
-template class RowReader<f16>;
-#define NETASSAY_READ(T, W) \
-  template index_t RowReader<T>::read<W>(index_t, W*, index_t&, const Execution&);
-NETASSAY_READ(double, double)
-NETASSAY_READ(float, double)
-NETASSAY_READ(bf16, double)
-NETASSAY_READ(f16, double)
-NETASSAY_READ(float, float)
-NETASSAY_READ(bf16, float)
-NETASSAY_READ(f16, float)
-#undef NETASSAY_READ
+#define NETASSAY_COPY(T, W) \
+  template void RowReader<T>::copy<W>(index_t, index_t, index_t, index_t, W*, index_t) const;
+#define NETASSAY_READER(T)                                                                      \
+  template class RowReader<T>;                                                                  \
+  NETASSAY_COPY(T, float)                                                                       \
+  NETASSAY_COPY(T, double)                                                                      \
+  template index_t RowReader<T>::read<double>(double*, index_t&, const Execution&);
+NETASSAY_READER(double)
+NETASSAY_READER(float)
+NETASSAY_READER(bf16)
+NETASSAY_READER(f16)
+template index_t RowReader<float>::read<float>(float*, index_t&, const Execution&);
+template index_t RowReader<bf16>::read<float>(float*, index_t&, const Execution&);
+template index_t RowReader<f16>::read<float>(float*, index_t&, const Execution&);
+#undef NETASSAY_READER
+#undef NETASSAY_COPY
 
 }  // namespace netassay::stats

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "stats/fold.hpp"
-#include "stats/gather.hpp"
 
 namespace netassay {
 
@@ -17,10 +16,6 @@ using stats::RowBuffer;
 // Work (multiply-adds) up to which an update is done in place and in one go; beyond it an update works on a copy of
 // the state, which an interruption simply drops.
 constexpr double kInPlaceWork = 1e9;
-// Workspace of a large update; blocks are folded together as far as it reaches.
-constexpr index_t kWorkspaceBytes = index_t{32} << 20;
-constexpr index_t kMostBlocks = 16;
-
 struct Moments::State {
   index_t d;
   Options options;
@@ -44,8 +39,8 @@ struct Moments::State {
 
   // Folds the waiting rows as a short block of their own.
   void settle(const Execution& how) {
-    if (narrow.rows() > 0) folded.fold(narrow.data(), narrow.rows(), how);
-    if (wide.rows() > 0) folded.fold(wide.data(), wide.rows(), how);
+    folded.fold<float>(stats::WaitingRows(narrow), 0, narrow.rows(), true, how);
+    folded.fold<double>(stats::WaitingRows(wide), 0, wide.rows(), true, how);
     narrow.clear();
     wide.clear();
   }
@@ -55,31 +50,22 @@ struct Moments::State {
     RowBuffer<W>& rows = waiting<W>();
     // Waiting rows of the other kind cannot share a block with these.
     const bool other_waits = rows.rows() == 0 && narrow.rows() + wide.rows() > 0;
-    const index_t total = rows.rows() + reader.total();
-    if (other_waits || total >= kBlock) folded.allocate();
-    rows.reserve(std::min(total, kBlock));
-
-    if (total <= kBlock) {
-      if (other_waits) settle(how);
-      rows.grow(reader.read(reader.total(), rows.end(), nonfinite, how));
-      if (rows.rows() == kBlock) settle(how);
-      return;
-    }
-    const index_t row_bytes = d * static_cast<index_t>(sizeof(W));
-    const index_t blocks = std::clamp<index_t>(kWorkspaceBytes / (kBlock * row_bytes), 1, kMostBlocks);
-    const index_t capacity = std::min(blocks * kBlock, total);
-    RowBuffer<W> work(d);
-    work.reserve(capacity);
+    if (other_waits || rows.rows() + reader.left() >= kBlock) folded.allocate();
+    rows.reserve(std::min(rows.rows() + reader.left(), kBlock - 1));
     if (other_waits) settle(how);
-    work.append(rows.data(), rows.rows());
-    rows.clear();
-    while (reader.left() > 0) {
-      work.grow(reader.read(capacity - work.rows(), work.end(), nonfinite, how));
-      const index_t whole = work.rows() / kBlock * kBlock;
-      if (whole > 0) folded.fold(work.data(), whole, how);
-      work.drop(whole);
+
+    bool finite = false;  // known to be
+    while (rows.rows() + reader.left() >= kBlock) {
+      const index_t blocks = std::min(Folded::blocks_at_once<W>(d), (rows.rows() + reader.left()) / kBlock);
+      if (!folded.fold<W>(stats::JoinedRows(rows, reader), 0, blocks * kBlock, finite, how)) {
+        nonfinite += reader.drop_nonfinite(how);
+        finite = true;
+        continue;
+      }
+      reader.skip(blocks * kBlock - rows.rows());
+      rows.clear();
     }
-    rows.append(work.data(), work.rows());
+    rows.grow(reader.read(rows.end(), nonfinite, how));
   }
 };
 
@@ -98,7 +84,7 @@ void Moments::take(const RowsView<const T>& x, const unsigned char* mask, const 
     }
   };
   const auto d = static_cast<double>(state.d);
-  if (!how.poll || static_cast<double>(reader.total()) * d * d <= kInPlaceWork) {
+  if (!how.poll || static_cast<double>(reader.left()) * d * d <= kInPlaceWork) {
     run(state, quick);
     return;
   }

@@ -8,8 +8,9 @@
 
 namespace netassay::stats {
 
-/// Columns of a tile. 128 x 128 doubles are 128 KiB: a tile and both of its operands stay in a core's cache.
-inline constexpr index_t kTile = 128;
+/// Columns of a tile. At 256 the packed rows that a tile reads are used often enough for a core's second cache to feed the
+/// products, and the tile's own sums stay there beside them.
+inline constexpr index_t kTile = 256;
 
 class SymmetricTiles {
  public:
