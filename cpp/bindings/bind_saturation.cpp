@@ -35,8 +35,9 @@ void update(SharedMoments& self, const py::array& x, const std::string& dtype, c
             const std::optional<py::array_t<bool, py::array::c_style>>& mask, int threads) {
   constexpr const char* kName = "Moments.update";
   const int unit = unit_axis(x, layout, kName);
-  NETASSAY_REQUIRE(x.size() > 0, ShapeError, kName, ": got an empty array of shape ", std::string(py::str(x.attr("shape"))),
-                   ", expected at least one row of ", self.moments.width(), " units");
+  NETASSAY_REQUIRE(x.size() > 0, ShapeError, kName, ": got an empty array of shape ",
+                   std::string(py::str(x.attr("shape"))), ", expected at least one row of ", self.moments.width(),
+                   " units");
   with_rows(x, dtype, unit, kName, [&](const auto& rows) {
     const unsigned char* kept = nullptr;
     if (mask) {
@@ -126,30 +127,47 @@ void bind_saturation(py::module_& core) {
            py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"), py::arg("memory"))
       .def("update", &update, py::arg("x"), py::arg("dtype"), py::kw_only(), py::arg("layout"),
            py::arg("mask") = py::none(), threads)
-      .def("merge", [](SharedMoments& s, SharedMoments& other, int n) { merge_all({{&s, &other}}, n); },
-           py::arg("other"), py::kw_only(), threads)
-      .def("copy", [](SharedMoments& s) { return std::make_unique<SharedMoments>(s.locked([](Moments& x) { return x; })); })
+      .def(
+          "merge", [](SharedMoments& s, SharedMoments& other, int n) { merge_all({{&s, &other}}, n); },
+          py::arg("other"), py::kw_only(), threads)
+      .def("copy",
+           [](SharedMoments& s) { return std::make_unique<SharedMoments>(s.locked([](Moments& x) { return x; })); })
       .def_property_readonly("width", [](SharedMoments& s) { return s.moments.width(); })
-      .def_property_readonly("precision", [](SharedMoments& s) { return s.moments.options().precision == Precision::high ? "high" : "exact"; })
+      .def_property_readonly(
+          "precision",
+          [](SharedMoments& s) { return s.moments.options().precision == Precision::high ? "high" : "exact"; })
       .def_property_readonly("keeps_fourth", [](SharedMoments& s) { return s.moments.options().fourth; })
       .def_property_readonly("count", [](SharedMoments& s) { return s.locked([](Moments& x) { return x.count(); }); })
-      .def_property_readonly("nonfinite", [](SharedMoments& s) { return s.locked([](Moments& x) { return x.nonfinite(); }); })
+      .def_property_readonly("nonfinite",
+                             [](SharedMoments& s) { return s.locked([](Moments& x) { return x.nonfinite(); }); })
       .def_property_readonly("nbytes", [](SharedMoments& s) { return s.locked([](Moments& x) { return x.bytes(); }); })
       .def("mean", [](SharedMoments& s) { return array(s.locked([](Moments& x) { return x.mean(); })); })
-      .def("scatter", [](SharedMoments& s, int n) { return array(s.locked([&](Moments& x) { return x.scatter(execution(n)); })); },
-           py::kw_only(), threads)
-      .def("covariance",
-           [](SharedMoments& s, index_t ddof, int n) { return array(s.locked([&](Moments& x) { return x.covariance(ddof, execution(n)); })); },
-           py::arg("ddof"), py::kw_only(), threads)
-      .def("fourth", [](SharedMoments& s, int n) { return s.locked([&](Moments& x) { return x.fourth(execution(n)); }); },
-           py::kw_only(), threads)
+      .def(
+          "scatter",
+          [](SharedMoments& s, int n) { return array(s.locked([&](Moments& x) { return x.scatter(execution(n)); })); },
+          py::kw_only(), threads)
+      .def(
+          "covariance",
+          [](SharedMoments& s, index_t ddof, int n) {
+            return array(s.locked([&](Moments& x) { return x.covariance(ddof, execution(n)); }));
+          },
+          py::arg("ddof"), py::kw_only(), threads)
+      .def(
+          "fourth",
+          [](SharedMoments& s, int n) { return s.locked([&](Moments& x) { return x.fourth(execution(n)); }); },
+          py::kw_only(), threads)
       .def("parts", &parts)
       .def_static("from_parts", &from_parts, py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"),
                   py::arg("parts"));
 
   m.def("merge_all", &merge_all, py::arg("pairs"), py::kw_only(), threads, "Merges each pair's second into its first.");
-  m.def("footprint", [](index_t width, const std::string& name, bool fourth) { return Moments::footprint(width, {precision(name), fourth}); },
-        py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"), "Bytes a state of this width comes to take.");
+  m.def(
+      "footprint",
+      [](index_t width, const std::string& name, bool fourth) {
+        return Moments::footprint(width, {precision(name), fourth});
+      },
+      py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"),
+      "Bytes a state of this width comes to take.");
   m.def("saturation", &saturation_of, py::arg("eigenvalues"), py::kw_only(), py::arg("delta"),
         "(value, dimension, constant) of descending eigenvalues.");
   m.def("effective_dimension", &effective_dimension_of, py::arg("eigenvalues"),

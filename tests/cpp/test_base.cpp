@@ -83,7 +83,7 @@ void every_task_once() {
   for (const int threads : {1, 2, 3, 7}) {
     for (const index_t n : {0, 1, 2, 3, 97}) {
       std::vector<std::atomic<int>> runs(static_cast<std::size_t>(n));
-      parallel_for(n, {threads, {}}, [&](index_t i) { ++runs[static_cast<std::size_t>(i)]; });
+      parallel_for(n, {threads, {}}, [&](index_t i, int) { ++runs[static_cast<std::size_t>(i)]; });
       for (const auto& count : runs) CHECK_EQUAL(count.load(), 1);
     }
   }
@@ -92,7 +92,7 @@ void every_task_once() {
 void exception_of_a_task() {
   for (const int threads : {1, 2, 7}) {
     const auto run = [&] {
-      parallel_for(64, {threads, {}}, [](index_t i) {
+      parallel_for(64, {threads, {}}, [](index_t i, int) {
         if (i == 13) throw std::out_of_range("task 13");
       });
     };
@@ -108,7 +108,7 @@ void exception_of_the_poll() {
       const auto poll = [&] {
         if (++polls == 3) throw std::runtime_error("stop");
       };
-      parallel_for(10'000, {threads, poll}, [&](index_t) {
+      parallel_for(10'000, {threads, poll}, [&](index_t, int) {
         ++tasks;
         usleep(20);
       });
@@ -125,14 +125,14 @@ void thread_counts() {
 }
 
 void forked_child() {
-  parallel_for(8, {2, {}}, [](index_t) {});  // the parent's pool exists
+  parallel_for(8, {2, {}}, [](index_t, int) {});  // the parent's pool exists
   const pid_t child = fork();
   if (child == 0) {
     alarm(8);
     int status = thread_count(0) == 1 ? 0 : 1;
-    parallel_for(8, {}, [](index_t) {});
+    parallel_for(8, {}, [](index_t, int) {});
     try {
-      parallel_for(8, {2, {}}, [](index_t) {});
+      parallel_for(8, {2, {}}, [](index_t, int) {});
       status |= 2;
     } catch (const ForkError& e) {
       if (!check::contains(e.what(), "threads: got 2 in a forked child, expected 1")) status |= 4;

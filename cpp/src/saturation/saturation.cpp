@@ -43,8 +43,8 @@ std::vector<double> relative(const std::vector<double>& eigenvalues) {
 
 std::vector<double> spectrum(const SquareMatrix& covariance) {
   const index_t d = covariance.d;
-  NETASSAY_REQUIRE(d >= 1 && covariance.values.size() == static_cast<std::size_t>(d * d), ShapeError,
-                   "spectrum: got ", covariance.values.size(), " values, expected d x d with d >= 1");
+  NETASSAY_REQUIRE(d >= 1 && covariance.values.size() == static_cast<std::size_t>(d * d), ShapeError, "spectrum: got ",
+                   covariance.values.size(), " values, expected d x d with d >= 1");
   for (const double value : covariance.values) {
     NETASSAY_REQUIRE(std::isfinite(value), NonFinite, "spectrum: got a non-finite covariance");
   }

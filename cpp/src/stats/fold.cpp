@@ -73,11 +73,17 @@ struct Folded::Block {
   std::vector<unsigned char> has_rest;  // per panel: whether its second parts are to be multiplied
   std::vector<double> offset{};         // of the mean after this block
   double weight = 0;
-  std::vector<unsigned char> special;   // per panel, see Special
+  std::vector<unsigned char> special;  // per panel, see Special
 
   Block(index_t first_row, index_t rows, index_t d, std::byte* memory)
-      : first(first_row), n(rows), packed(memory), pivot(static_cast<std::size_t>(panels(d) * kPanel)),
-        sum(pivot.size()), rest(pivot.size()), delta(pivot.size()), has_rest(static_cast<std::size_t>(panels(d))),
+      : first(first_row),
+        n(rows),
+        packed(memory),
+        pivot(static_cast<std::size_t>(panels(d) * kPanel)),
+        sum(pivot.size()),
+        rest(pivot.size()),
+        delta(pivot.size()),
+        has_rest(static_cast<std::size_t>(panels(d))),
         special(has_rest.size()) {}
 
   bool any(Special what) const {
@@ -94,27 +100,30 @@ struct Folded::Block {
   void pack(index_t panel, const W* x, index_t step) {
     const ScatterKernel<W>& k = kernel<W>();
     const auto j0 = static_cast<std::size_t>(panel * kPanel), p = static_cast<std::size_t>(panel);
-    double totals[kPanel], squares[kPanel];
-    const bool narrow = k.measure(x, n, step, totals, squares);
-    for (std::size_t j = 0; j < kPanel; ++j) special[p] |= place(j0 + j, totals[j], squares[j], narrow);
+    double sums[kPanel], squares[kPanel];
+    const bool narrow = k.measure(x, n, step, sums, squares);
+    for (std::size_t j = 0; j < kPanel; ++j) {
+      special[p] |= place(j0 + j, static_cast<double>(x[j]), sums[j], squares[j], narrow);
+    }
     bool any_rest = false;
     for (index_t c = 0; c < chunks(); ++c) {
-      any_rest |= k.pack(x + c * kChunk * step, rows_of(c), step, &pivot[j0], &sum[j0], &rest[j0], chunk(c, panel));
+      any_rest |= k.pack(x + c * kChunk * step, rows_of(c), step, &pivot[j0], &rest[j0], chunk(c, panel));
     }
     has_rest[p] = any_rest;
   }
 
-  // Decides where to centre a column, and whether float32 products carry it. A column of bfloat16 values not far from
-  // zero is left where it is when packing splits values: it then packs into one part, exactly.
-  unsigned char place(std::size_t j, double total, double squares, bool narrow) {
+  // From sums over x - x0 and its square: where to centre a column, the sum of what is left, and whether float32
+  // products carry it. A column of bfloat16 values not far from zero is left where it is when packing splits values: it
+  // then packs into one part, exactly.
+  unsigned char place(std::size_t j, double x0, double total, double squares, bool narrow) {
     const auto rows = static_cast<double>(n);
-    const double mean = total / rows, variance = squares / rows - mean * mean;
+    const double mean = x0 + total / rows, variance = squares / rows - (total / rows) * (total / rows);
     const bool stays = narrow && kernel<W>().splits && mean * mean <= variance;
     pivot[j] = stays ? W{0} : static_cast<W>(mean);
+    sum[j] = total + (x0 - static_cast<double>(pivot[j])) * rows;
     if (!std::isfinite(total)) return kNonfinite;
-    const bool real = variance > 1e-14 * mean * mean;  // and not the rounding of a constant
-    const bool carried = variance >= kLeastVariance && variance <= kLargestVariance;
-    return std::is_same_v<W, float> && real && !carried ? kOutOfRange : 0;
+    const bool carried = variance <= 0 || (variance >= kLeastVariance && variance <= kLargestVariance);
+    return std::is_same_v<W, float> && !carried ? kOutOfRange : 0;
   }
 
   // C = A^T B of a tile, panel by panel, upper panels alone where it is on the diagonal.

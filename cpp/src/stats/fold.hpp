@@ -14,7 +14,8 @@ struct Folded {
   index_t d;
   bool keeps_fourth;
   index_t n = 0;
-  // mean = pivot + offset: pivot is the first block's, so that differences of means lose nothing however large the mean is.
+  // mean = pivot + offset: pivot is the first block's, so that differences of means lose nothing however large the mean
+  // is.
   std::vector<double> pivot, offset;
   SymmetricTiles scatter;
   double fourth = 0;          // sum |x - mean|^4
@@ -27,9 +28,9 @@ struct Folded {
   /// Blocks that fit the workspace of one fold.
   template <class W>
   static index_t blocks_at_once(index_t width);
-  /// Folds rows [first, first + count), cut into blocks of kBlock, worked on in W; a block whose values float32 products
-  /// would not carry is worked on in float64. Unless the rows are known to be `finite`, returns false and changes nothing
-  /// where one of them may hold a NaN or an infinity.
+  /// Folds rows [first, first + count), cut into blocks of kBlock, worked on in W; a block whose values float32
+  /// products would not carry is worked on in float64. Unless the rows are known to be `finite`, returns false and
+  /// changes nothing where one of them may hold a NaN or an infinity.
   template <class W>
   bool fold(const RowSource& rows, index_t first, index_t count, bool finite, const Execution& how);
   void merge(const Folded& other, const Execution& how);
@@ -44,7 +45,8 @@ struct Folded {
   void join(const RowSource& rows, Block<W>* begin, Block<W>* end, const Execution& how);
   template <class W>
   void add_products(const Block<W>* begin, const Block<W>* end, const Execution& how);
-  void add_fourth(const RowSource& rows, index_t first, index_t count, const std::vector<double>& to, const Execution& how);
+  void add_fourth(const RowSource& rows, index_t first, index_t count, const std::vector<double>& to,
+                  const Execution& how);
   void shift_fourth(const std::vector<double>& to);
 };
 

@@ -37,7 +37,8 @@ void copy_row(const T* in, index_t cols, index_t stride, W* out) {
 
 // Rows that step by `stride` while units step far (a channels-first map): small squares keep both sides in cache.
 template <class T, class W>
-void copy_transposed(const T* in, index_t rows, index_t stride, index_t cols, index_t unit_stride, W* out, index_t step) {
+void copy_transposed(const T* in, index_t rows, index_t stride, index_t cols, index_t unit_stride, W* out,
+                     index_t step) {
   constexpr index_t square = 16;
   for (index_t r0 = 0; r0 < rows; r0 += square) {
     const index_t r1 = std::min(r0 + square, rows);
@@ -139,12 +140,11 @@ index_t RowReader<T>::read(W* out, index_t& nonfinite, const Execution& executio
   return written;
 }
 
-#define NETASSAY_COPY(T, W) \
-  template void RowReader<T>::copy<W>(index_t, index_t, index_t, index_t, W*, index_t) const;
-#define NETASSAY_READER(T)                                                                      \
-  template class RowReader<T>;                                                                  \
-  NETASSAY_COPY(T, float)                                                                       \
-  NETASSAY_COPY(T, double)                                                                      \
+#define NETASSAY_COPY(T, W) template void RowReader<T>::copy<W>(index_t, index_t, index_t, index_t, W*, index_t) const;
+#define NETASSAY_READER(T)     \
+  template class RowReader<T>; \
+  NETASSAY_COPY(T, float)      \
+  NETASSAY_COPY(T, double)     \
   template index_t RowReader<T>::read<double>(double*, index_t&, const Execution&);
 NETASSAY_READER(double)
 NETASSAY_READER(float)

@@ -24,12 +24,13 @@ class RowReader {
   /// Leaves out every row still to be read that has a NaN or an infinity; returns how many.
   index_t drop_nonfinite(const Execution& execution);
 
-  /// Columns [col, col + cols) of `count` rows, from the `row`-th still to be read: out(count, cols), rows `step` apart.
+  /// Columns [col, col + cols) of `count` rows, from the `row`-th still to be read: out(count, cols), rows `step`
+  /// apart.
   template <class W>
   void copy(index_t row, index_t count, index_t col, index_t cols, W* out, index_t step) const;
 
-  /// Reads all that is left and writes the finite rows, in order, to out (row-major). Returns how many it wrote; adds the
-  /// others to `nonfinite`.
+  /// Reads all that is left and writes the finite rows, in order, to out (row-major). Returns how many it wrote; adds
+  /// the others to `nonfinite`.
   template <class W>
   index_t read(W* out, index_t& nonfinite, const Execution& execution);
 

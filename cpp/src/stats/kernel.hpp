@@ -21,22 +21,22 @@ struct ScatterKernel {
   /// Packing keeps a value in two narrower parts; values that need one part only are multiplied in a third of the time.
   bool splits;
 
-  /// sum[j] = sum over rows of x, square[j] = sum of x^2, for kPanel columns of n rows `step` apart. Returns whether every x
-  /// is a bfloat16.
+  /// sum[j], square[j] = sums over n rows of x - x_0 and of its square, x_0 the first row, for kPanel columns of rows
+  /// `step` apart. Returns whether every x is a bfloat16.
   bool (*measure)(const W* x, index_t n, index_t step, double* sum, double* square);
 
-  /// Packs n <= kChunk rows of kPanel columns, less the pivot, into a chunk padded with zeros.
-  /// sum[j] += sum of y = x - pivot; rest[j] += the part of sum y^2 that the products leave out.
-  /// Returns whether the second parts are anything but zero.
-  bool (*pack)(const W* x, index_t n, index_t step, const W* pivot, double* sum, double* rest, void* chunk);
+  /// Packs n <= kChunk rows of kPanel columns, less the pivot, into a chunk padded with zeros. rest[j] += the part of
+  /// sum (x - pivot)^2 that the products leave out. Returns whether the second parts are anything but zero.
+  bool (*pack)(const W* x, index_t n, index_t step, const W* pivot, double* rest, void* chunk);
 
   /// For each of `count` panels B that follow one another: C (kPanel, kPanel) += A^T B, one C after the other. `first`:
-  /// C = A^T B. a_rest, b_rest[i]: whether the second parts are to be multiplied. next_a, next_b: panels that will be read as
-  /// A and as B before long, or null.
+  /// C = A^T B. a_rest, b_rest[i]: whether the second parts are to be multiplied. next_a, next_b: panels that will be
+  /// read as A and as B before long, or null.
   void (*multiply)(const void* a, const void* b, index_t count, index_t n, bool a_rest, const unsigned char* b_rest,
                    bool first, W* c, const void* next_a, const void* next_b);
 
-  /// out[j] += c[j] + (w delta[j] - s sum[j]) for n columns from `begin`, where c is a row of C, then of the next C, ...
+  /// out[j] += c[j] + (w delta[j] - s sum[j]) for n columns from `begin`, where c is a row of C, then of the next C,
+  /// ...
   void (*add)(const W* c, index_t begin, index_t n, double w, const double* delta, double s, const double* sum,
               double* out);
 };

@@ -1,8 +1,9 @@
 /// float32 products on the bfloat16 tile unit: y = hi + lo, both rounded to nearest, and
 ///   y y' = hi hi' + hi lo' + lo hi' + lo lo',
 /// of which the last is left out but for the diagonal, where it is a sum of squares and would bias (pack returns it).
-/// Bound: three products, or one where lo is zero, at 512 multiply-adds a cycle. Tile loads keep up with that from the second
-/// cache (measured: 90 % of the bare unit), but not from the third (22 %), so what is read next is fetched ahead.
+/// Bound: three products, or one where lo is zero, at 512 multiply-adds a cycle. Tile loads keep up with that from the
+/// second cache (measured: 90 % of the bare unit), but not from the third (22 %), so what is read next is fetched
+/// ahead.
 
 #include <immintrin.h>
 
@@ -58,7 +59,7 @@ inline void transpose(__m512i* r) {
 }
 
 struct Packed {
-  __m512 sum = _mm512_setzero_ps(), rest = _mm512_setzero_ps();
+  __m512 rest = _mm512_setzero_ps();
   __m512i low = _mm512_setzero_si512();
 };
 
@@ -67,7 +68,6 @@ inline void split(__m512 x, __m512 pivot, bool here, Packed& p, __m512i& hi, __m
   hi = round_to_bf16(y);
   lo = round_to_bf16(_mm512_sub_ps(y, _mm512_castsi512_ps(hi)));
   const __m512 remainder = _mm512_castsi512_ps(lo);
-  p.sum = _mm512_add_ps(p.sum, y);
   p.rest = _mm512_fmadd_ps(remainder, remainder, p.rest);
   p.low = _mm512_or_si512(p.low, lo);
 }
@@ -78,7 +78,7 @@ inline void add(__m512 values, double* out) {
   _mm512_storeu_pd(out + 8, _mm512_add_pd(_mm512_loadu_pd(out + 8), _mm512_cvtps_pd(high)));
 }
 
-bool pack(const float* x, index_t n, index_t step, const float* pivot, double* sum, double* rest, void* chunk) {
+bool pack(const float* x, index_t n, index_t step, const float* pivot, double* rest, void* chunk) {
   char* const left = static_cast<char*>(chunk);
   char* const right = left + kSideBytes;
   bool any = false;
@@ -109,7 +109,6 @@ bool pack(const float* x, index_t n, index_t step, const float* pivot, double* s
         _mm512_storeu_si512(left + at + 2 * kTileBytes + 64 * k, lo[k]);
       }
     }
-    add(p.sum, sum + 16 * half);
     add(p.rest, rest + 16 * half);
     // A negative zero is a zero.
     any |= _mm512_test_epi32_mask(p.low, _mm512_set1_epi32(0x7fffffff)) != 0;
@@ -168,7 +167,7 @@ void multiply(const void* a, const void* b, index_t count, index_t n, bool a_res
       _tile_loadd(3, out + 16 * kPanel + 16, row_bytes);
     }
     for (index_t s = 0; s < steps; ++s) {
-      //fetch<_MM_HINT_T0>(right + (s + 1) * kStepBytes, kStepBytes);
+      // fetch<_MM_HINT_T0>(right + (s + 1) * kStepBytes, kStepBytes);
       if (next_left) ahead(next_left, next_right, (block * steps + s) * share, share);
       const char* const l = left + s * kStepBytes;
       const char* const r = right + s * kStepBytes;

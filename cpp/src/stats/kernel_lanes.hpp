@@ -21,12 +21,13 @@ struct Lanes {
   static void store(W* p, V v) { *reinterpret_cast<V*>(p) = v; }
 
   static bool measure(const W* x, index_t n, index_t step, double* sum, double* square) {
-    double sums[kPanel] = {}, squares[kPanel] = {};
+    double sums[kPanel] = {}, squares[kPanel] = {}, first[kPanel];
+    for (index_t j = 0; j < kPanel; ++j) first[j] = static_cast<double>(x[j]);
     unsigned low = 0;
     for (index_t r = 0; r < n; ++r) {
       const W* row = x + r * step;
       for (index_t j = 0; j < kPanel; ++j) {
-        const double value = static_cast<double>(row[j]);
+        const double value = static_cast<double>(row[j]) - first[j];
         sums[j] += value;
         squares[j] += value * value;
       }
@@ -42,18 +43,12 @@ struct Lanes {
   }
 
   // A chunk is its rows, centred: [kChunk][kPanel]. Both sides of a product read the same.
-  static bool pack(const W* x, index_t n, index_t step, const W* pivot, double* sum, double*, void* chunk) {
+  static bool pack(const W* x, index_t n, index_t step, const W* pivot, double*, void* chunk) {
     W* out = static_cast<W*>(chunk);
-    W sums[kPanel] = {};
     for (index_t r = 0; r < n; ++r) {
-      for (index_t j = 0; j < kPanel; ++j) {
-        const W y = x[r * step + j] - pivot[j];
-        out[r * kPanel + j] = y;
-        sums[j] += y;
-      }
+      for (index_t j = 0; j < kPanel; ++j) out[r * kPanel + j] = x[r * step + j] - pivot[j];
     }
     for (index_t k = n * kPanel; k < kChunk * kPanel; ++k) out[k] = 0;
-    for (index_t j = 0; j < kPanel; ++j) sum[j] += static_cast<double>(sums[j]);
     return false;
   }
 
@@ -101,8 +96,7 @@ struct Lanes {
     for (index_t j = 0; j < n; ++j) out[j] += static_cast<double>(in[j]) + (w * delta[j] - s * sum[j]);
   }
 
-  static constexpr ScatterKernel<W> kernel{
-      kChunk * kPanel * index_t{sizeof(W)}, false, measure, pack, multiply, add};
+  static constexpr ScatterKernel<W> kernel{kChunk * kPanel * index_t{sizeof(W)}, false, measure, pack, multiply, add};
 };
 
 }  // namespace

@@ -37,9 +37,10 @@ struct Moments::State {
 
   index_t count() const { return folded.n + narrow.rows() + wide.rows(); }
 
-  // Folds the waiting rows as a short block of their own.
+  // Folds the waiting rows as a short block of their own, in float64: fewer rows than units span fewer directions, and
+  // then what rounding leaves in the others would be all that stands there.
   void settle(const Execution& how) {
-    folded.fold<float>(stats::WaitingRows(narrow), 0, narrow.rows(), true, how);
+    folded.fold<double>(stats::WaitingRows(narrow), 0, narrow.rows(), true, how);
     folded.fold<double>(stats::WaitingRows(wide), 0, wide.rows(), true, how);
     narrow.clear();
     wide.clear();
@@ -72,8 +73,8 @@ struct Moments::State {
 template <class T>
 void Moments::take(const RowsView<const T>& x, const unsigned char* mask, const Execution& how) {
   State& state = *state_;
-  NETASSAY_REQUIRE(x.width() == state.d, ShapeError, "Moments.update: got rows of width ", x.width(),
-                   ", expected ", state.d);
+  NETASSAY_REQUIRE(x.width() == state.d, ShapeError, "Moments.update: got rows of width ", x.width(), ", expected ",
+                   state.d);
   const Execution quick{thread_count(how.threads), {}};
   stats::RowReader<T> reader(x, mask);
   const auto run = [&](State& target, const Execution& execution) {
@@ -98,8 +99,8 @@ Moments::Moments(index_t width) : Moments(width, Options{}) {}
 Moments::Moments(index_t width, Options options) {
   NETASSAY_REQUIRE(width >= 1, ShapeError, "Moments: got width ", width, ", expected at least 1");
   const double need = footprint(width, options);
-  NETASSAY_REQUIRE(need <= options.memory, LimitExceeded, "Moments: got width ", width, ", which needs ",
-                   need / 1e9, " GB, expected at most ", options.memory / 1e9, " GB (memory)");
+  NETASSAY_REQUIRE(need <= options.memory, LimitExceeded, "Moments: got width ", width, ", which needs ", need / 1e9,
+                   " GB, expected at most ", options.memory / 1e9, " GB (memory)");
   state_ = std::make_unique<State>(width, options);
 }
 
@@ -176,7 +177,8 @@ SquareMatrix Moments::covariance(index_t ddof, const Execution& how) const {
 }
 
 double Moments::fourth(const Execution& how) const {
-  NETASSAY_REQUIRE(state_->options.fourth, ValueError, "Moments.fourth: got a state that does not keep it, expected fourth=true");
+  NETASSAY_REQUIRE(state_->options.fourth, ValueError,
+                   "Moments.fourth: got a state that does not keep it, expected fourth=true");
   State settled(*state_);
   settled.folded.allocate();
   settled.settle(how);
@@ -219,12 +221,13 @@ Moments Moments::from_parts(const Parts& p) {
   State& s = *moments.state_;
   const auto d = static_cast<std::size_t>(p.width);
   const std::size_t expected = p.folded > 0 ? d : 0;
-  NETASSAY_REQUIRE(p.folded >= 0 && p.nonfinite >= 0, ValueError, "Moments.from_parts: got counts ", p.folded,
-                   " and ", p.nonfinite, ", expected at least 0");
+  NETASSAY_REQUIRE(p.folded >= 0 && p.nonfinite >= 0, ValueError, "Moments.from_parts: got counts ", p.folded, " and ",
+                   p.nonfinite, ", expected at least 0");
   NETASSAY_REQUIRE(p.pivot.size() == expected && p.offset.size() == expected && p.scatter.size() == expected * d &&
                        p.third.size() == (p.options.fourth ? expected : 0),
                    ShapeError, "Moments.from_parts: got pivot, offset, scatter and third of sizes ", p.pivot.size(),
-                   ", ", p.offset.size(), ", ", p.scatter.size(), ", ", p.third.size(), ", expected those of width ", d);
+                   ", ", p.offset.size(), ", ", p.scatter.size(), ", ", p.third.size(), ", expected those of width ",
+                   d);
   const std::size_t narrow = p.waiting_narrow.size() / d, wide = p.waiting_wide.size() / d;
   NETASSAY_REQUIRE(narrow * d == p.waiting_narrow.size() && wide * d == p.waiting_wide.size() &&
                        narrow < static_cast<std::size_t>(kBlock) && wide < static_cast<std::size_t>(kBlock) &&
@@ -236,10 +239,11 @@ Moments Moments::from_parts(const Parts& p) {
   };
   NETASSAY_REQUIRE(finite(p.pivot) && finite(p.offset) && finite(p.third) && finite(p.waiting_narrow) &&
                        finite(p.waiting_wide) && !std::isnan(p.fourth) && p.fourth >= 0,
-                   NonFinite, "Moments.from_parts: got a NaN, an infinity or a negative sum of fourth powers, expected none");
+                   NonFinite,
+                   "Moments.from_parts: got a NaN, an infinity or a negative sum of fourth powers, expected none");
   for (std::size_t j = 0; j < expected; ++j) {
-    NETASSAY_REQUIRE(p.scatter[j * d + j] >= 0, ValueError, "Moments.from_parts: got a scatter with ", p.scatter[j * d + j],
-                     " at ", j, " of its diagonal, expected at least 0");
+    NETASSAY_REQUIRE(p.scatter[j * d + j] >= 0, ValueError, "Moments.from_parts: got a scatter with ",
+                     p.scatter[j * d + j], " at ", j, " of its diagonal, expected at least 0");
   }
   s.nonfinite = p.nonfinite;
   if (p.folded > 0) {

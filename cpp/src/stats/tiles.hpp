@@ -8,8 +8,8 @@
 
 namespace netassay::stats {
 
-/// Columns of a tile. At 256 the packed rows that a tile reads are used often enough for a core's second cache to feed the
-/// products, and the tile's own sums stay there beside them.
+/// Columns of a tile. At 256 the packed rows that a tile reads are used often enough for a core's second cache to feed
+/// the products, and the tile's own sums stay there beside them.
 inline constexpr index_t kTile = 256;
 
 class SymmetricTiles {
@@ -23,9 +23,9 @@ class SymmetricTiles {
   index_t count() const { return static_cast<index_t>(places_.size()); }
 
   struct Place {
-    index_t i, j;          // first row and column
-    index_t rows, cols;    // extent, kTile but at the border
-    index_t offset;        // of its row-major values
+    index_t i, j;        // first row and column
+    index_t rows, cols;  // extent, kTile but at the border
+    index_t offset;      // of its row-major values
     bool diagonal() const { return i == j; }
   };
   const Place& place(index_t t) const { return places_[static_cast<std::size_t>(t)]; }

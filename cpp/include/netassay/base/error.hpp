@@ -64,7 +64,7 @@ template <class E, class... Parts>
 }  // namespace netassay
 
 /// NETASSAY_REQUIRE(x.cols == d, ShapeError, "moments.update: x has d=", x.cols, ", state has d=", d)
-#define NETASSAY_REQUIRE(condition, type, ...)                                  \
-  do {                                                                          \
-    if (!(condition)) ::netassay::detail::fail<::netassay::type>(__VA_ARGS__);  \
+#define NETASSAY_REQUIRE(condition, type, ...)                                 \
+  do {                                                                         \
+    if (!(condition)) ::netassay::detail::fail<::netassay::type>(__VA_ARGS__); \
   } while (false)

@@ -55,9 +55,7 @@ class RowsView {
     if (axes_ == 0) append({1, 0});
   }
   // A matrix is the common case, so it converts.
-  RowsView(const MatrixView<T>& m) : data_(m.data), units_{m.cols, m.col_stride} {
-    append({m.rows, m.row_stride});
-  }
+  RowsView(const MatrixView<T>& m) : data_(m.data), units_{m.cols, m.col_stride} { append({m.rows, m.row_stride}); }
 
   T* data() const { return data_; }
   Axis units() const { return units_; }

@@ -14,10 +14,10 @@
 /// Precision::high   float32, bf16 and f16 rows are centred and multiplied in float32, float64 rows in float64
 /// Precision::exact  every row is widened to float64 first
 ///
-/// Non-finite: a row with a NaN or an infinity is left out and counted; the state equals the one without it, bit for bit.
-/// Failure:    a call that throws leaves the state as it was.
-/// Cost:       n d^2 / 2 multiply-adds and one read of the rows; memory 4 d^2 bytes and at most 1024 waiting rows.
-/// Source:     Richter et al., arXiv 2006.08679 (what for); Chan, Golub, LeVeque 1979 (how).
+/// Non-finite: a row with a NaN or an infinity is left out and counted; the state equals the one without it, bit for
+/// bit. Failure:    a call that throws leaves the state as it was. Cost:       n d^2 / 2 multiply-adds and one read of
+/// the rows; memory 4 d^2 bytes and at most 1024 waiting rows. Source:     Richter et al., arXiv 2006.08679 (what for);
+/// Chan, Golub, LeVeque 1979 (how).
 
 #include <limits>
 #include <memory>
@@ -47,7 +47,8 @@ class Moments {
   Moments& operator=(Moments other) noexcept;
   ~Moments();
 
-  /// Takes rows (n, width). mask: n bytes, zero leaves the row out; null keeps all. Throws ShapeError for another width.
+  /// Takes rows (n, width). mask: n bytes, zero leaves the row out; null keeps all. Throws ShapeError for another
+  /// width.
   void update(const RowsView<const double>& x, const unsigned char* mask = nullptr, const Execution& how = {});
   void update(const RowsView<const float>& x, const unsigned char* mask = nullptr, const Execution& how = {});
   void update(const RowsView<const bf16>& x, const unsigned char* mask = nullptr, const Execution& how = {});
@@ -83,9 +84,9 @@ class Moments {
     std::vector<double> pivot, offset;  // mean = pivot + offset, (width) or empty
     std::vector<double> scatter;        // (width, width) or empty
     double fourth = 0;
-    std::vector<double> third;           // (width) or empty
-    std::vector<float> waiting_narrow;   // (k, width), k < 1024: rows not yet folded,
-    std::vector<double> waiting_wide;    // in one of these or neither
+    std::vector<double> third;          // (width) or empty
+    std::vector<float> waiting_narrow;  // (k, width), k < 1024: rows not yet folded,
+    std::vector<double> waiting_wide;   // in one of these or neither
   };
   Parts parts() const;
   /// Throws ShapeError or ValueError for parts that do not fit together.
