@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NARROW, _WIDE = 80, 120
 _ABSENT = "-"
+_MOST_FINDINGS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,11 @@ def _coverage(coverage: Coverage) -> Iterator[str]:
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
-    for finding in findings:
+    told = sorted(findings, key=lambda finding: finding.layer is not None)  # those of the whole network first
+    for finding in told[:_MOST_FINDINGS]:
         yield f"  {finding.level:<7}  {printable(finding.message)}"
+    if len(told) > _MOST_FINDINGS:
+        yield f"  and {len(told) - _MOST_FINDINGS} more: see report.findings"
 
 
 def _wrap(line: str, width: int, hang: int) -> str:

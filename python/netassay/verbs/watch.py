@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import netassay
+from netassay import _core
 from netassay import saturation as _saturation
 from netassay.base import memory as _memory
 from netassay.base import statefile, threads
@@ -260,7 +261,7 @@ class Watch:
             "numpy": np.__version__,
             "torch": torch.__version__,
             "lapack": f"torch {torch.__version__}",
-            "isa": "baseline",
+            "isa": _core.isa(),
             "threads": threads.resolve(None),
             "seed": self._recorder.settings.seed,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
