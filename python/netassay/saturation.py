@@ -62,8 +62,8 @@ class Saturation:
         delta: share of the variance asked for.
         eigenvalues: (d,) float64, descending, >= 0, in squared units of the activations.
         samples: n, rows used; None for a bare covariance.
-        flags: "constant", "few_rows", "nonfinite", "too_few_rows", "overflow" (squares beyond float64); in a watch also "layout_guessed", "several_calls",
-            "sampled", "unmasked".
+        flags: "constant", "few_rows", "nonfinite", "too_few_rows", "overflow" (squares beyond float64); in a watch also
+            "layout_guessed", "several_calls", "sampled", "unmasked".
     """
 
     value: float | None
