@@ -9,18 +9,17 @@
 namespace netassay::stats {
 namespace {
 
-// Columns a task packs: with a block's rows they stay in a core's cache between being read, measured and packed.
-constexpr index_t kStripe = 2 * kPanel;
+// Columns of a chunk that a task reads at once: whole pieces of rows, so that reading streams, and few enough that they
+// are still in a core's cache when they are packed.
+constexpr index_t kPiece = 1024;
 constexpr index_t kTilePanels = kTile / kPanel;
-// Up to this many tiles there is too little to share out by tile, so blocks are shared out as well.
-constexpr index_t kFewTiles = 3;
-// Packed rows of one fold, and blocks at most: the more at once, the less often the tiles pass through the cache.
-constexpr index_t kPackedBytes = index_t{64} << 20;
+// Packed rows of one fold, and blocks at most: few enough to be in some cache still when they are multiplied.
+constexpr index_t kPackedBytes = index_t{8} << 20;
 constexpr index_t kMostBlocks = 16;
 // Rows whose fourth moments one task sums.
 constexpr index_t kFourthRows = 64;
-// Variances between which float32 products neither over- nor underflow, with room for outliers.
-constexpr double kLeastVariance = 0x1p-100, kLargestVariance = 0x1p+80;
+// Mean squares between which float32 products neither over- nor underflow, with room for outliers.
+constexpr double kLeast = 0x1p-100, kLargest = 0x1p+80;
 
 template <class W>
 const ScatterKernel<W>& kernel() {
@@ -58,88 +57,103 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 
 }  // namespace
 
-// What makes a block one that cannot simply be folded.
-enum Special : unsigned char { kNonfinite = 1, kOutOfRange = 2 };
-
 // One block of rows and how it joins what is there: with y = x - pivot and s = sum y,
 //   M += sum y y^T - s s^T / n + weight delta delta^T,   mean += delta n / (n_before + n).
-// Vectors are padded to whole panels.
+// Vectors over columns are padded to whole panels. The pivot is the mean of the block's first chunk.
 template <class W>
 struct Folded::Block {
   index_t first, n;
   std::byte* packed;
+  std::size_t columns;
   std::vector<W> pivot;
-  std::vector<double> sum, rest, delta;
-  std::vector<unsigned char> has_rest;  // per panel: whether its second parts are to be multiplied
-  std::vector<double> offset{};         // of the mean after this block
+  std::vector<double> sum, square, rest;  // of each chunk, one after the other; then the first are those of the block
+  std::vector<unsigned char> has_rest;    // per chunk and panel: whether its second parts are to be multiplied
+  std::vector<double> delta, offset;      // offset: of the mean after this block
   double weight = 0;
-  std::vector<unsigned char> special;  // per panel, see Special
+  bool finite = true, in_range = true;
 
   Block(index_t first_row, index_t rows, index_t d, std::byte* memory)
       : first(first_row),
         n(rows),
         packed(memory),
-        pivot(static_cast<std::size_t>(panels(d) * kPanel)),
-        sum(pivot.size()),
-        rest(pivot.size()),
-        delta(pivot.size()),
-        has_rest(static_cast<std::size_t>(panels(d))),
-        special(has_rest.size()) {}
+        columns(static_cast<std::size_t>(panels(d) * kPanel)),
+        pivot(columns),
+        sum(columns * static_cast<std::size_t>(chunks())),
+        square(sum.size()),
+        rest(sum.size()),
+        has_rest(sum.size() / kPanel),
+        delta(columns),
+        offset(static_cast<std::size_t>(d)) {}
 
-  bool any(Special what) const {
-    return std::any_of(special.begin(), special.end(), [what](unsigned char flags) { return (flags & what) != 0; });
-  }
-
-  void* chunk(index_t c, index_t panel) const {
-    return packed + (c * static_cast<index_t>(has_rest.size()) + panel) * kernel<W>().chunk_bytes;
-  }
-  index_t rows_of(index_t c) const { return std::min(kChunk, n - c * kChunk); }
   index_t chunks() const { return (n + kChunk - 1) / kChunk; }
-
-  // Packs one panel from rows (n, kPanel), `step` apart.
-  void pack(index_t panel, const W* x, index_t step) {
-    const ScatterKernel<W>& k = kernel<W>();
-    const auto j0 = static_cast<std::size_t>(panel * kPanel), p = static_cast<std::size_t>(panel);
-    double sums[kPanel], squares[kPanel];
-    const bool narrow = k.measure(x, n, step, sums, squares);
-    for (std::size_t j = 0; j < kPanel; ++j) {
-      special[p] |= place(j0 + j, static_cast<double>(x[j]), sums[j], squares[j], narrow);
-    }
-    bool any_rest = false;
-    for (index_t c = 0; c < chunks(); ++c) {
-      any_rest |= k.pack(x + c * kChunk * step, rows_of(c), step, &pivot[j0], &rest[j0], chunk(c, panel));
-    }
-    has_rest[p] = any_rest;
+  index_t rows_of(index_t c) const { return std::min(kChunk, n - c * kChunk); }
+  std::byte* chunk(index_t c, index_t panel) const {
+    return packed + (c * row_of_panels() + panel) * kernel<W>().chunk_bytes;
   }
 
-  // From sums over x - x0 and its square: where to centre a column, the sum of what is left, and whether float32
-  // products carry it. A column of bfloat16 values not far from zero is left where it is when packing splits values: it
-  // then packs into one part, exactly.
-  unsigned char place(std::size_t j, double x0, double total, double squares, bool narrow) {
+  // Where to centre the columns of a panel, from the first chunk's rows. A column of bfloat16 values not far from zero
+  // is left where it is when packing splits values: it then packs into one part, exactly.
+  void place(index_t panel, const W* x, index_t step) {
+    const ScatterKernel<W>& k = kernel<W>();
+    const auto rows = static_cast<double>(rows_of(0));
+    double sums[kPanel], squares[kPanel];
+    const bool narrow = k.measure(x, rows_of(0), step, sums, squares) && k.splits;
+    for (index_t j = 0; j < kPanel; ++j) {
+      const double shift = sums[j] / rows, mean = static_cast<double>(x[j]) + shift;
+      const bool stays = narrow && mean * mean <= squares[j] / rows - shift * shift;
+      pivot[static_cast<std::size_t>(panel * kPanel + j)] = stays ? W{0} : static_cast<W>(mean);
+    }
+  }
+
+  void pack(index_t c, index_t panel, const W* x, index_t step) {
+    const auto j = static_cast<std::size_t>(panel * kPanel), at = static_cast<std::size_t>(c) * columns + j;
+    has_rest[at / kPanel] =
+        kernel<W>().pack(x, rows_of(c), step, &pivot[j], &sum[at], &square[at], &rest[at], chunk(c, panel));
+  }
+
+  // Sums over chunks, in their order; then what kind of block this is.
+  void finish() {
+    for (std::size_t at = columns; at < sum.size(); ++at) {
+      sum[at % columns] += sum[at];
+      square[at % columns] += square[at];
+      rest[at % columns] += rest[at];
+    }
     const auto rows = static_cast<double>(n);
-    const double mean = x0 + total / rows, variance = squares / rows - (total / rows) * (total / rows);
-    const bool stays = narrow && kernel<W>().splits && mean * mean <= variance;
-    pivot[j] = stays ? W{0} : static_cast<W>(mean);
-    sum[j] = total + (x0 - static_cast<double>(pivot[j])) * rows;
-    if (!std::isfinite(total)) return kNonfinite;
-    const bool carried = variance <= 0 || (variance >= kLeastVariance && variance <= kLargestVariance);
-    return std::is_same_v<W, float> && !carried ? kOutOfRange : 0;
+    for (std::size_t j = 0; j < columns; ++j) {
+      finite = finite && std::isfinite(sum[j]);
+      const double moment = square[j] / rows;
+      const bool carried = sum[j] == 0 && moment == 0 ? true : moment >= kLeast && moment <= kLargest;
+      in_range = in_range && (std::is_same_v<W, double> || carried);
+    }
   }
 
   // C = A^T B of a tile, panel by panel, upper panels alone where it is on the diagonal.
   void multiply(const SymmetricTiles::Place& p, W* out) const {
-    const ScatterKernel<W>& k = kernel<W>();
-    const index_t i0 = p.i / kPanel, j0 = p.j / kPanel;
-    for (index_t c = 0; c < chunks(); ++c) {
-      for (index_t i = 0; i < panels(p.rows); ++i) {
+    const index_t i0 = p.i / kPanel, j0 = p.j / kPanel, rows = panels(p.rows), cols = panels(p.cols);
+    // First parts alone of all chunks are few enough to stay in cache, so sums need not leave the registers between
+    // chunks.
+    const bool at_once = !any_rest(i0, rows) && !any_rest(j0, cols);
+    for (index_t c = 0; c < (at_once ? 1 : chunks()); ++c) {
+      const unsigned char* const second = has_rest.data() + c * row_of_panels();
+      const bool more = !at_once && c + 1 < chunks();
+      for (index_t i = 0; i < rows; ++i) {
         const index_t j = p.diagonal() ? i : 0;
-        const bool more = c + 1 < chunks();
-        k.multiply(chunk(c, i0 + i), chunk(c, j0 + j), panels(p.cols) - j, rows_of(c),
-                   has_rest[static_cast<std::size_t>(i0 + i)] != 0, &has_rest[static_cast<std::size_t>(j0 + j)], c == 0,
-                   out + (i * kTilePanels + j) * kPanel * kPanel, more ? chunk(c + 1, i0 + i) : nullptr,
-                   more ? chunk(c + 1, std::min(j0 + i, j0 + panels(p.cols) - 1)) : nullptr);
+        kernel<W>().multiply(chunk(c, i0 + i), chunk(c, j0 + j), cols - j, at_once ? n : rows_of(c),
+                             row_of_panels() * kernel<W>().chunk_bytes, second[i0 + i] != 0, second + j0 + j, c == 0,
+                             out + (i * kTilePanels + j) * kPanel * kPanel, more ? chunk(c + 1, i0 + i) : nullptr,
+                             more ? chunk(c + 1, j0 + std::min(i, cols - 1)) : nullptr);
       }
     }
+  }
+
+  index_t row_of_panels() const { return static_cast<index_t>(columns) / kPanel; }
+  bool any_rest(index_t panel, index_t count) const {
+    for (index_t c = 0; c < chunks(); ++c) {
+      for (index_t k = 0; k < count; ++k) {
+        if (has_rest[static_cast<std::size_t>(c * row_of_panels() + panel + k)]) return true;
+      }
+    }
+    return false;
   }
 };
 
@@ -159,45 +173,60 @@ template <class W>
 bool Folded::fold(const RowSource& rows, index_t first, index_t count, bool finite, const Execution& how) {
   if (count == 0) return true;
   const index_t block_bytes = packed_bytes<W>(std::min(kBlock, count), d);
-  const index_t stripe_bytes = std::min(kBlock, count) * kStripe * static_cast<index_t>(sizeof(W));
-  const index_t groups = (count + kBlock - 1) / kBlock, stripes = (d + kStripe - 1) / kStripe;
+  const index_t groups = (count + kBlock - 1) / kBlock, pieces = (d + kPiece - 1) / kPiece;
   Workspace packed(static_cast<std::size_t>(groups * block_bytes));
   std::vector<Block<W>> blocks;
   for (index_t g = 0; g < groups; ++g) {
     const index_t begin = g * kBlock;
     blocks.emplace_back(first + begin, std::min(kBlock, count - begin), d, packed.data() + g * block_bytes);
   }
-  {
-    Workspace stripe(static_cast<std::size_t>(thread_count(how.threads) * stripe_bytes));
-    parallel_for(groups * stripes, how, [&](index_t task, int worker) {
-      Block<W>& block = blocks[static_cast<std::size_t>(task / stripes)];
-      const index_t j0 = task % stripes * kStripe, cols = std::min(kStripe, d - j0);
-      W* x = reinterpret_cast<W*>(stripe.data() + worker * stripe_bytes);
-      rows.copy(block.first, block.n, j0, cols, x, kStripe);
-      for (index_t r = 0; r < block.n && cols < kStripe; ++r) {
-        std::fill(x + r * kStripe + cols, x + (r + 1) * kStripe, W{0});
-      }
-      for (index_t j = 0; j < cols; j += kPanel) block.pack((j0 + j) / kPanel, x + j, kStripe);
-    });
-  }
-  for (const Block<W>& block : blocks) {
-    if (!finite && block.any(kNonfinite)) return false;
+  pack<W>(rows, blocks, pieces, how);
+  for (Block<W>& block : blocks) {
+    block.finish();
+    if (!finite && !block.finite) return false;
   }
   // Blocks join in their order, as many at once as are alike.
   Block<W>* const end = blocks.data() + groups;
   for (Block<W>* begin = blocks.data(); begin != end;) {
-    if (begin->any(kOutOfRange)) {
+    if (!begin->in_range) {
       fold<double>(rows, begin->first, begin->n, true, how);
       ++begin;
       continue;
     }
     Block<W>* next = begin + 1;
     // The fourth moments need the scatter as it is before each block.
-    while (!keeps_fourth && next != end && !next->any(kOutOfRange)) ++next;
+    while (!keeps_fourth && next != end && next->in_range) ++next;
     join(rows, begin, next, how);
     begin = next;
   }
   return true;
+}
+
+// Reads every row once (a block's first chunk twice): first where to centre each block, then centred and packed.
+template <class W>
+void Folded::pack(const RowSource& rows, std::vector<Block<W>>& blocks, index_t pieces, const Execution& how) {
+  const index_t step = std::min(panels(d) * kPanel, kPiece);
+  const index_t piece_bytes = kChunk * step * static_cast<index_t>(sizeof(W));
+  Workspace scratch(static_cast<std::size_t>(thread_count(how.threads) * piece_bytes));
+  const auto each_panel = [&](const Block<W>& block, index_t c, index_t piece, int worker, auto use) {
+    W* x = reinterpret_cast<W*>(scratch.data() + worker * piece_bytes);
+    const index_t j0 = piece * kPiece, cols = std::min(kPiece, d - j0), padded = panels(cols) * kPanel;
+    rows.copy(block.first + c * kChunk, block.rows_of(c), j0, cols, x, step);
+    for (index_t r = 0; r < block.rows_of(c); ++r) std::fill(x + r * step + cols, x + r * step + padded, W{0});
+    for (index_t j = 0; j < padded; j += kPanel) use((j0 + j) / kPanel, x + j);
+  };
+  const auto groups = static_cast<index_t>(blocks.size());
+  parallel_for(groups * pieces, how, [&](index_t task, int worker) {
+    Block<W>& block = blocks[static_cast<std::size_t>(task / pieces)];
+    each_panel(block, 0, task % pieces, worker, [&](index_t panel, const W* x) { block.place(panel, x, step); });
+  });
+  const index_t chunks = blocks.front().chunks();
+  parallel_for(groups * chunks * pieces, how, [&](index_t task, int worker) {
+    Block<W>& block = blocks[static_cast<std::size_t>(task / (chunks * pieces))];
+    const index_t c = task / pieces % chunks;
+    if (c >= block.chunks()) return;
+    each_panel(block, c, task % pieces, worker, [&](index_t panel, const W* x) { block.pack(c, panel, x, step); });
+  });
 }
 
 template <class W>
@@ -212,7 +241,6 @@ void Folded::join(const RowSource& rows, Block<W>* begin, Block<W>* end, const E
     const auto rows_before = static_cast<double>(before), rows_here = static_cast<double>(block->n);
     const double rows_after = rows_before + rows_here;
     block->weight = rows_before * rows_here / rows_after;
-    block->offset.resize(offset.size());
     for (std::size_t j = 0; j < offset.size(); ++j) {
       const double shift = static_cast<double>(block->pivot[j]) - pivot[j];
       block->delta[j] = shift + block->sum[j] / rows_here - (*at)[j];
@@ -231,7 +259,8 @@ template <class W>
 void Folded::add_products(const Block<W>* begin, const Block<W>* end, const Execution& how) {
   constexpr index_t product_bytes = kTile * kTile * static_cast<index_t>(sizeof(W));
   Workspace products(static_cast<std::size_t>(thread_count(how.threads) * product_bytes));
-  const auto contribute = [&](const Block<W>& block, index_t t, int worker, double* out) {
+  // out += (or, `put`, =) a block's contribution to a tile.
+  const auto contribute = [&](const Block<W>& block, index_t t, int worker, double* out, bool put) {
     const SymmetricTiles::Place& p = scatter.place(t);
     W* product = reinterpret_cast<W*>(products.data() + worker * product_bytes);
     block.multiply(p, product);
@@ -239,6 +268,7 @@ void Folded::add_products(const Block<W>* begin, const Block<W>* end, const Exec
       const auto i = static_cast<std::size_t>(p.i + r);
       const index_t c = p.diagonal() ? r : 0;
       const W* row = product + (r / kPanel * kTilePanels * kPanel + r % kPanel) * kPanel;
+      if (put) std::fill(out + r * p.cols, out + (r + 1) * p.cols, 0.0);
       kernel<W>().add(row, c, p.cols, block.delta[i] * block.weight, &block.delta[0] + p.j,
                       block.sum[i] / static_cast<double>(block.n), &block.sum[0] + p.j, out + r * p.cols);
       if (p.diagonal()) out[r * p.cols + r] += block.rest[i];
@@ -246,27 +276,21 @@ void Folded::add_products(const Block<W>* begin, const Block<W>* end, const Exec
   };
 
   const index_t tiles = scatter.count(), groups = end - begin;
-  if (tiles > kFewTiles || groups == 1) {
+  if (tiles > 1 || groups == 1) {
     parallel_for(tiles, how, [&](index_t t, int worker) {
-      for (const Block<W>* block = begin; block != end; ++block) contribute(*block, t, worker, scatter.tile(t));
+      for (const Block<W>* block = begin; block != end; ++block) contribute(*block, t, worker, scatter.tile(t), false);
     });
     return;
   }
-  // Each block's contribution apart, then added in the order of the blocks: the same sums as above.
+  // A single tile: there are only blocks to share out. Each contribution apart, then added in the order of the blocks:
+  // the same sums as above.
   const index_t size = SymmetricTiles::size(d);
-  std::vector<double> apart(static_cast<std::size_t>(groups * size));
-  parallel_for(groups * tiles, how, [&](index_t task, int worker) {
-    const index_t g = task / tiles, t = task % tiles;
-    contribute(begin[g], t, worker, apart.data() + g * size + scatter.place(t).offset);
-  });
-  parallel_for(tiles, how, [&](index_t t, int) {
-    const SymmetricTiles::Place& p = scatter.place(t);
-    for (index_t g = 0; g < groups; ++g) {
-      const double* in = apart.data() + g * size + p.offset;
-      double* out = scatter.tile(t);
-      for (index_t k = 0; k < p.rows * p.cols; ++k) out[k] += in[k];
-    }
-  });
+  Workspace apart(static_cast<std::size_t>(groups * size) * sizeof(double));
+  double* const parts = reinterpret_cast<double*>(apart.data());
+  parallel_for(groups, how, [&](index_t g, int worker) { contribute(begin[g], 0, worker, parts + g * size, true); });
+  for (index_t g = 0; g < groups; ++g) {
+    for (index_t k = 0; k < size; ++k) scatter.tile(0)[k] += parts[g * size + k];
+  }
 }
 
 // With the mean moved from m to m', e = m - m', and sum (x - m) = 0:

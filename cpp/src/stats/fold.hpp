@@ -42,6 +42,8 @@ struct Folded {
   template <class W>
   struct Block;
   template <class W>
+  void pack(const RowSource& rows, std::vector<Block<W>>& blocks, index_t pieces, const Execution& how);
+  template <class W>
   void join(const RowSource& rows, Block<W>* begin, Block<W>* end, const Execution& how);
   template <class W>
   void add_products(const Block<W>* begin, const Block<W>* end, const Execution& how);

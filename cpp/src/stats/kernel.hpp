@@ -25,15 +25,17 @@ struct ScatterKernel {
   /// `step` apart. Returns whether every x is a bfloat16.
   bool (*measure)(const W* x, index_t n, index_t step, double* sum, double* square);
 
-  /// Packs n <= kChunk rows of kPanel columns, less the pivot, into a chunk padded with zeros. rest[j] += the part of
-  /// sum (x - pivot)^2 that the products leave out. Returns whether the second parts are anything but zero.
-  bool (*pack)(const W* x, index_t n, index_t step, const W* pivot, double* rest, void* chunk);
+  /// Packs n <= kChunk rows of kPanel columns, less the pivot, into a chunk padded with zeros: y = x - pivot.
+  /// sum[j] = sum y; square[j] = sum y^2, roughly; rest[j] = the part of sum y^2 that the products leave out.
+  /// Returns whether the second parts are anything but zero.
+  bool (*pack)(const W* x, index_t n, index_t step, const W* pivot, double* sum, double* square, double* rest,
+               void* chunk);
 
-  /// For each of `count` panels B that follow one another: C (kPanel, kPanel) += A^T B, one C after the other. `first`:
-  /// C = A^T B. a_rest, b_rest[i]: whether the second parts are to be multiplied. next_a, next_b: panels that will be
-  /// read as A and as B before long, or null.
-  void (*multiply)(const void* a, const void* b, index_t count, index_t n, bool a_rest, const unsigned char* b_rest,
-                   bool first, W* c, const void* next_a, const void* next_b);
+  /// For each of `count` panels B that follow one another: C (kPanel, kPanel) += A^T B over n rows, whose chunks
+  /// are `stride` bytes apart, one C after the other. `first`: C = A^T B. a_rest, b_rest[i]: whether the second parts
+  /// are to be multiplied. next_a, next_b: panels that will be read as A and as B before long, or null.
+  void (*multiply)(const void* a, const void* b, index_t count, index_t n, index_t stride, bool a_rest,
+                   const unsigned char* b_rest, bool first, W* c, const void* next_a, const void* next_b);
 
   /// out[j] += c[j] + (w delta[j] - s sum[j]) for n columns from `begin`, where c is a row of C, then of the next C,
   /// ...

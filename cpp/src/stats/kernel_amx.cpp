@@ -58,62 +58,84 @@ inline void transpose(__m512i* r) {
   }
 }
 
-struct Packed {
-  __m512 rest = _mm512_setzero_ps();
-  __m512i low = _mm512_setzero_si512();
+struct Sums {
+  __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+  __m512 square = _mm512_setzero_ps(), rest = _mm512_setzero_ps();
+  __m512i any = _mm512_setzero_si512();
+
+  // Takes a row of y and its second part.
+  void take(__m512 y, __m512i lo) {
+    const __m512 remainder = _mm512_castsi512_ps(lo);
+    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(y)));
+    high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(y, 1)));
+    square = _mm512_fmadd_ps(y, y, square);
+    rest = _mm512_fmadd_ps(remainder, remainder, rest);
+    any = _mm512_or_si512(any, lo);
+  }
 };
 
-inline void split(__m512 x, __m512 pivot, bool here, Packed& p, __m512i& hi, __m512i& lo) {
-  const __m512 y = here ? _mm512_sub_ps(x, pivot) : _mm512_setzero_ps();
-  hi = round_to_bf16(y);
-  lo = round_to_bf16(_mm512_sub_ps(y, _mm512_castsi512_ps(hi)));
-  const __m512 remainder = _mm512_castsi512_ps(lo);
-  p.rest = _mm512_fmadd_ps(remainder, remainder, p.rest);
-  p.low = _mm512_or_si512(p.low, lo);
+inline void store(const __m512i* rows, char* out) {
+  for (int k = 0; k < 16; ++k) _mm512_storeu_si512(out + 64 * k, rows[k]);
 }
 
-inline void add(__m512 values, double* out) {
-  const __m256 low = _mm512_castps512_ps256(values), high = _mm512_extractf32x8_ps(values, 1);
-  _mm512_storeu_pd(out, _mm512_add_pd(_mm512_loadu_pd(out), _mm512_cvtps_pd(low)));
-  _mm512_storeu_pd(out + 8, _mm512_add_pd(_mm512_loadu_pd(out + 8), _mm512_cvtps_pd(high)));
+inline void store_wide(__m512 values, double* out) {
+  _mm512_storeu_pd(out, _mm512_cvtps_pd(_mm512_castps512_ps256(values)));
+  _mm512_storeu_pd(out + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(values, 1)));
 }
 
-bool pack(const float* x, index_t n, index_t step, const float* pivot, double* rest, void* chunk) {
-  char* const left = static_cast<char*>(chunk);
-  char* const right = left + kSideBytes;
+// kWhole: writes first parts alone. Returns whether there are second parts.
+template <bool kWhole>
+bool pack_parts(const float* x, index_t n, index_t step, const float* pivot, double* sum, double* square, double* rest,
+                char* left, char* right) {
   bool any = false;
   for (index_t half = 0; half < 2; ++half) {
     const __m512 centre = _mm512_loadu_ps(pivot + 16 * half);
-    Packed p;
+    const float* const first = x + 16 * half;
+    Sums sums;
     for (index_t s = 0; s < kChunk / kStep; ++s) {
       __m512i hi[16], lo[16];
       for (index_t k = 0; k < 16; ++k) {
-        const index_t r = s * kStep + 2 * k;
-        const float* row = x + r * step + 16 * half;
-        const bool even_here = r < n, odd_here = r + 1 < n;
-        __m512i hi0, lo0, hi1, lo1;
-        split(even_here ? _mm512_loadu_ps(row) : centre, centre, even_here, p, hi0, lo0);
-        split(odd_here ? _mm512_loadu_ps(row + step) : centre, centre, odd_here, p, hi1, lo1);
-        hi[k] = pair(hi0, hi1);
-        lo[k] = pair(lo0, lo1);
+        __m512i his[2], los[2];
+        for (index_t odd = 0; odd < 2; ++odd) {
+          const index_t r = s * kStep + 2 * k + odd;
+          const __m512 y = r < n ? _mm512_sub_ps(_mm512_loadu_ps(first + r * step), centre) : _mm512_setzero_ps();
+          his[odd] = round_to_bf16(y);
+          los[odd] = round_to_bf16(_mm512_sub_ps(y, _mm512_castsi512_ps(his[odd])));
+          sums.take(y, los[odd]);
+        }
+        hi[k] = pair(his[0], his[1]);
+        lo[k] = pair(los[0], los[1]);
       }
-      const index_t at = s * kStepBytes + half * kTileBytes;
-      for (int k = 0; k < 16; ++k) {
-        _mm512_storeu_si512(right + at + 64 * k, hi[k]);
-        _mm512_storeu_si512(right + at + 2 * kTileBytes + 64 * k, lo[k]);
-      }
+      char* const to_left = left + s * kStepBytes + half * kTileBytes;
+      char* const to_right = right + s * kStepBytes + half * kTileBytes;
+      store(hi, to_right);
       transpose(hi);
-      transpose(lo);
-      for (int k = 0; k < 16; ++k) {
-        _mm512_storeu_si512(left + at + 64 * k, hi[k]);
-        _mm512_storeu_si512(left + at + 2 * kTileBytes + 64 * k, lo[k]);
+      store(hi, to_left);
+      if constexpr (!kWhole) {
+        store(lo, to_right + 2 * kTileBytes);
+        transpose(lo);
+        store(lo, to_left + 2 * kTileBytes);
       }
     }
-    add(p.rest, rest + 16 * half);
+    _mm512_storeu_pd(sum + 16 * half, sums.low);
+    _mm512_storeu_pd(sum + 16 * half + 8, sums.high);
+    store_wide(sums.square, square + 16 * half);
+    store_wide(sums.rest, rest + 16 * half);
     // A negative zero is a zero.
-    any |= _mm512_test_epi32_mask(p.low, _mm512_set1_epi32(0x7fffffff)) != 0;
+    any |= _mm512_test_epi32_mask(sums.any, _mm512_set1_epi32(0x7fffffff)) != 0;
   }
   return any;
+}
+
+bool pack(const float* x, index_t n, index_t step, const float* pivot, double* sum, double* square, double* rest,
+          void* chunk) {
+  char* const left = static_cast<char*>(chunk);
+  char* const right = left + kSideBytes;
+  bool centred = false;
+  for (index_t j = 0; j < kPanel; ++j) centred |= pivot[j] != 0;
+  // Left where they are, values are likely to be bfloat16.
+  if (!centred && !pack_parts<true>(x, n, step, pivot, sum, square, rest, left, right)) return false;
+  return pack_parts<false>(x, n, step, pivot, sum, square, rest, left, right);
 }
 
 // Eight tiles of 16 rows of 64 bytes.
@@ -142,18 +164,16 @@ inline void ahead(const char* left, const char* right, index_t from, index_t byt
   fetch<_MM_HINT_T1>(right + from, bytes);
 }
 
-void multiply(const void* a, const void* b, index_t count, index_t n, bool a_rest, const unsigned char* b_rest,
-              bool first, float* c, const void* next_a, const void* next_b) {
+void multiply(const void* a, const void* b, index_t count, index_t n, index_t stride, bool a_rest,
+              const unsigned char* b_rest, bool first, float* c, const void* next_a, const void* next_b) {
   const TileConfig config;
   _tile_loadconfig(&config);
-  const char* const left = static_cast<const char*>(a);
-  const index_t steps = (n + kStep - 1) / kStep;
   const char* const next_left = static_cast<const char*>(next_a);
   const char* const next_right = static_cast<const char*>(next_b) + kSideBytes;
+  const index_t steps = (n + kStep - 1) / kStep, chunk_steps = kChunk / kStep;
   const index_t share = (kSideBytes / (count * steps) + 63) / 64 * 64;
   constexpr index_t row_bytes = kPanel * index_t{sizeof(float)};
   for (index_t block = 0; block < count; ++block) {
-    const char* const right = static_cast<const char*>(b) + block * 2 * kSideBytes + kSideBytes;
     float* const out = c + block * kPanel * kPanel;
     if (first) {
       _tile_zero(0);
@@ -167,10 +187,10 @@ void multiply(const void* a, const void* b, index_t count, index_t n, bool a_res
       _tile_loadd(3, out + 16 * kPanel + 16, row_bytes);
     }
     for (index_t s = 0; s < steps; ++s) {
-      // fetch<_MM_HINT_T0>(right + (s + 1) * kStepBytes, kStepBytes);
       if (next_left) ahead(next_left, next_right, (block * steps + s) * share, share);
-      const char* const l = left + s * kStepBytes;
-      const char* const r = right + s * kStepBytes;
+      const index_t at = s / chunk_steps * stride + s % chunk_steps * kStepBytes;
+      const char* const l = static_cast<const char*>(a) + at;
+      const char* const r = static_cast<const char*>(b) + block * 2 * kSideBytes + kSideBytes + at;
       _tile_loadd(4, l, 64);
       _tile_loadd(5, l + kTileBytes, 64);
       if (b_rest[block]) {

@@ -43,23 +43,40 @@ struct Lanes {
   }
 
   // A chunk is its rows, centred: [kChunk][kPanel]. Both sides of a product read the same.
-  static bool pack(const W* x, index_t n, index_t step, const W* pivot, double*, void* chunk) {
+  static bool pack(const W* x, index_t n, index_t step, const W* pivot, double* sum, double* square, double* rest,
+                   void* chunk) {
     W* out = static_cast<W*>(chunk);
+    double sums[kPanel] = {};
+    W squares[kPanel] = {};
     for (index_t r = 0; r < n; ++r) {
-      for (index_t j = 0; j < kPanel; ++j) out[r * kPanel + j] = x[r * step + j] - pivot[j];
+      for (index_t j = 0; j < kPanel; ++j) {
+        const W y = x[r * step + j] - pivot[j];
+        out[r * kPanel + j] = y;
+        sums[j] += static_cast<double>(y);
+        squares[j] += y * y;
+      }
     }
     for (index_t k = n * kPanel; k < kChunk * kPanel; ++k) out[k] = 0;
+    for (index_t j = 0; j < kPanel; ++j) {
+      sum[j] = sums[j];
+      square[j] = static_cast<double>(squares[j]);
+      rest[j] = 0;
+    }
     return false;
   }
 
-  static void multiply(const void* a, const void* b, index_t count, index_t n, bool, const unsigned char*, bool first,
-                       W* c, const void*, const void*) {
-    for (index_t block = 0; block < count; ++block) {
-      const W* right = static_cast<const W*>(b) + block * kChunk * kPanel;
-      for (index_t j = 0; j < kPanel; j += kVectors * kLanes) {
-        for (index_t i = 0; i < kPanel; i += kRows) {
-          const W* left = static_cast<const W*>(a) + i;
-          corner(left, right + j, n, first, c + (block * kPanel + i) * kPanel + j);
+  static void multiply(const void* a, const void* b, index_t count, index_t n, index_t stride, bool,
+                       const unsigned char*, bool first, W* c, const void*, const void*) {
+    const char* left = static_cast<const char*>(a);
+    const char* right = static_cast<const char*>(b);
+    for (; n > 0; n -= kChunk, left += stride, right += stride, first = false) {
+      for (index_t block = 0; block < count; ++block) {
+        const W* r = reinterpret_cast<const W*>(right) + block * kChunk * kPanel;
+        for (index_t j = 0; j < kPanel; j += kVectors * kLanes) {
+          for (index_t i = 0; i < kPanel; i += kRows) {
+            corner(reinterpret_cast<const W*>(left) + i, r + j, n < kChunk ? n : kChunk, first,
+                   c + (block * kPanel + i) * kPanel + j);
+          }
         }
       }
     }

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "netassay/base/cpu.hpp"
 #include "stats/fold.hpp"
 
 namespace netassay {
@@ -13,9 +14,22 @@ using stats::Folded;
 using stats::kBlock;
 using stats::RowBuffer;
 
-// Work (multiply-adds) up to which an update is done in place and in one go; beyond it an update works on a copy of
-// the state, which an interruption simply drops.
-constexpr double kInPlaceWork = 1e9;
+// Work (rows times squared width) that takes about a tenth of a second on one or two cores. An update up to that is
+// done in place and in one go; beyond it an update works on a copy of the state, which an interruption simply drops.
+double quick_work() {
+  switch (isa()) {
+    case Isa::amx:
+      return 7e10;
+    case Isa::avx512:
+      return 1.5e10;
+    case Isa::avx2:
+      return 7e9;
+    case Isa::baseline:
+      break;
+  }
+  return 2e9;
+}
+
 struct Moments::State {
   index_t d;
   Options options;
@@ -85,7 +99,7 @@ void Moments::take(const RowsView<const T>& x, const unsigned char* mask, const 
     }
   };
   const auto d = static_cast<double>(state.d);
-  if (!how.poll || static_cast<double>(reader.left()) * d * d <= kInPlaceWork) {
+  if (!how.poll || static_cast<double>(reader.left()) * d * d <= quick_work()) {
     run(state, quick);
     return;
   }

@@ -6,9 +6,10 @@ namespace netassay::stats {
 
 SymmetricTiles::SymmetricTiles(index_t d) : d_(d), values_(static_cast<std::size_t>(size(d))) {
   index_t offset = 0;
-  for (index_t i = 0; i < d; i += kTile) {
-    for (index_t j = i; j < d; j += kTile) {
-      const Place p{i, j, std::min(kTile, d - i), std::min(kTile, d - j), offset};
+  const index_t step = tile_width(d);
+  for (index_t i = 0; i < d; i += step) {
+    for (index_t j = i; j < d; j += step) {
+      const Place p{i, j, std::min(step, d - i), std::min(step, d - j), offset};
       places_.push_back(p);
       offset += p.rows * p.cols;
     }
@@ -17,7 +18,8 @@ SymmetricTiles::SymmetricTiles(index_t d) : d_(d), values_(static_cast<std::size
 
 index_t SymmetricTiles::size(index_t d) {
   index_t total = 0;
-  for (index_t i = 0; i < d; i += kTile) total += std::min(kTile, d - i) * (d - i);
+  const index_t step = tile_width(d);
+  for (index_t i = 0; i < d; i += step) total += std::min(step, d - i) * (d - i);
   return total;
 }
 

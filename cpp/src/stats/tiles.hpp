@@ -8,8 +8,9 @@
 
 namespace netassay::stats {
 
-/// Columns of a tile. At 256 the packed rows that a tile reads are used often enough for a core's second cache to feed
-/// the products, and the tile's own sums stay there beside them.
+/// Columns of a tile at most. At 256 the packed rows that a tile reads are used often enough for a core's second cache
+/// to feed the products, and the tile's own sums stay there beside them; matrices up to 512 wide are cut finer, so that
+/// there is something to share out.
 inline constexpr index_t kTile = 256;
 
 class SymmetricTiles {
@@ -42,6 +43,7 @@ class SymmetricTiles {
 
   /// Doubles that a matrix of width d takes.
   static index_t size(index_t d);
+  static index_t tile_width(index_t d) { return d <= 2 * kTile ? kTile / 2 : kTile; }
 
  private:
   index_t d_ = 0;
