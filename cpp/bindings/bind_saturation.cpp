@@ -130,6 +130,7 @@ void bind_saturation(py::module_& core) {
       .def(
           "merge", [](SharedMoments& s, SharedMoments& other, int n) { merge_all({{&s, &other}}, n); },
           py::arg("other"), py::kw_only(), threads)
+      .def("clear", [](SharedMoments& s) { s.locked([](Moments& x) { x.clear(); }); })
       .def("copy",
            [](SharedMoments& s) { return std::make_unique<SharedMoments>(s.locked([](Moments& x) { return x; })); })
       .def_property_readonly("width", [](SharedMoments& s) { return s.moments.width(); })

@@ -164,6 +164,13 @@ void Folded::allocate() {
   if (keeps_fourth) third.resize(static_cast<std::size_t>(d));
 }
 
+void Folded::clear() {
+  if (n > 0) scatter.clear();
+  n = 0;
+  fourth = 0;
+  std::fill(third.begin(), third.end(), 0.0);
+}
+
 template <class W>
 index_t Folded::blocks_at_once(index_t width) {
   return std::clamp<index_t>(kPackedBytes / packed_bytes<W>(kBlock, width), 1, kMostBlocks);

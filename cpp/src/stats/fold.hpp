@@ -25,6 +25,8 @@ struct Folded {
 
   /// Takes the memory of the state.
   void allocate();
+  /// Forgets all rows and keeps the memory.
+  void clear();
   /// Blocks that fit the workspace of one fold.
   template <class W>
   static index_t blocks_at_once(index_t width);

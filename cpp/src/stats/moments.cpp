@@ -161,6 +161,13 @@ void Moments::merge(const Moments& other, const Execution& how) {
   mine.nonfinite += theirs.nonfinite;
 }
 
+void Moments::clear() {
+  state_->folded.clear();
+  state_->nonfinite = 0;
+  state_->narrow.clear();
+  state_->wide.clear();
+}
+
 index_t Moments::width() const { return state_->d; }
 const Moments::Options& Moments::options() const { return state_->options; }
 index_t Moments::count() const { return state_->count(); }

@@ -2,6 +2,7 @@
 /// A symmetric d x d matrix as the square tiles of its upper triangle: half the memory of the full square, and each
 /// tile one task's own output.
 
+#include <algorithm>
 #include <vector>
 
 #include "netassay/base/parallel.hpp"
@@ -19,6 +20,7 @@ class SymmetricTiles {
   explicit SymmetricTiles(index_t d);
 
   bool empty() const { return values_.empty(); }
+  void clear() { std::fill(values_.begin(), values_.end(), 0.0); }
   index_t width() const { return d_; }
   /// Tiles, numbered along the upper triangle row by row.
   index_t count() const { return static_cast<index_t>(places_.size()); }

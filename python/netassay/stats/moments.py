@@ -105,6 +105,10 @@ class Moments:
         total.merge(other)
         return total
 
+    def clear(self) -> None:
+        """Forgets all rows and keeps the memory."""
+        self._native.clear()
+
     def copy(self) -> Moments:
         """A state of its own with the same content."""
         return Moments._wrap(self._native.copy())

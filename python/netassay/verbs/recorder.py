@@ -76,6 +76,8 @@ class Recorder:
         self.left_out: dict[str, str] = {}
         self.draws: dict[str, int] = {}
         self._reserved: dict[object, int] = {}
+        # Emptied states of past passes, by layer: a pass finds its memory where the last one left it.
+        self._spare: dict[str, list[Moments]] = {}
         self._lock = threading.Lock()
 
     def clear(self) -> None:
@@ -85,6 +87,7 @@ class Recorder:
             self.left_out.clear()
             self.draws.clear()
             self._reserved.clear()
+            self._spare.clear()
 
     def begin(self, mode: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         if self.settings.mask is None or not (args or kwargs):
@@ -151,6 +154,9 @@ class Recorder:
                 )
                 return None
             self._reserved.update(wanted)
+            spare = self._spare.get(layer, [])
+            if device.type == "cpu" and spare and spare[-1].width == width:
+                return Entry(spare.pop())
         if device.type == "cpu":
             return Entry(Moments(width, precision=self.settings.precision, memory=float("inf")))
         return Entry(DeviceMoments(width, device, self.settings.precision))
@@ -198,9 +204,19 @@ class Recorder:
             merge_all(merges, threads=threads.resolve(None))
             self.entries.update(joined)
             self.draws.update(draws)
+            self._keep_memory(run, {id(entry.moments) for entry in joined.values()})
 
     def rollback(self, run: Run) -> None:
-        run.entries.clear()
+        with self._lock:
+            self._keep_memory(run, set())
+
+    def _keep_memory(self, run: Run, standing: set[int]) -> None:
+        """Empties the states that a pass has made and that have not become standing ones."""
+        entries, run.entries = run.entries, {}
+        for layer, entry in entries.items():
+            if not isinstance(entry.moments, DeviceMoments) and id(entry.moments) not in standing:
+                entry.moments.clear()
+                self._spare.setdefault(layer, []).append(entry.moments)
 
 
 def _joined(standing: Entry, entry: Entry, merges: list[tuple[Moments, Moments]]) -> Entry:

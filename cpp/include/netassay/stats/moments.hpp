@@ -57,6 +57,9 @@ class Moments {
   /// Takes all that `other` has seen. Throws ShapeError (width) or ValueError (precision, fourth) if they differ.
   void merge(const Moments& other, const Execution& how = {});
 
+  /// Forgets all rows and keeps the memory.
+  void clear();
+
   index_t width() const;
   const Options& options() const;
   /// Rows taken, and rows left out for a NaN or an infinity.
