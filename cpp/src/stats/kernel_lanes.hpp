@@ -82,10 +82,11 @@ struct Lanes {
     }
   }
 
+  // A chunk is summed by itself and then added: the error grows with the root of a chunk's rows, not of a block's.
   static void corner(const W* left, const W* right, index_t n, bool first, W* out) {
     V sums[kRows][kVectors];
     for (int i = 0; i < kRows; ++i) {
-      for (int v = 0; v < kVectors; ++v) sums[i][v] = first ? V{} : load(out + i * kPanel + v * kLanes);
+      for (int v = 0; v < kVectors; ++v) sums[i][v] = V{};
     }
     for (index_t r = 0; r < n; ++r) {
       V rights[kVectors];
@@ -96,7 +97,10 @@ struct Lanes {
       }
     }
     for (int i = 0; i < kRows; ++i) {
-      for (int v = 0; v < kVectors; ++v) store(out + i * kPanel + v * kLanes, sums[i][v]);
+      for (int v = 0; v < kVectors; ++v) {
+        W* c = out + i * kPanel + v * kLanes;
+        store(c, first ? sums[i][v] : load(c) + sums[i][v]);
+      }
     }
   }
 

@@ -99,7 +99,8 @@ void Moments::take(const RowsView<const T>& x, const unsigned char* mask, const 
     }
   };
   const auto d = static_cast<double>(state.d);
-  if (!how.poll || static_cast<double>(reader.left()) * d * d <= quick_work()) {
+  const index_t all = state.narrow.rows() + state.wide.rows() + reader.left(), folds = all / kBlock * kBlock;
+  if (!how.poll || static_cast<double>(folds) * d * d <= quick_work()) {
     run(state, quick);
     return;
   }

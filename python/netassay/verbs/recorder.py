@@ -5,6 +5,7 @@ A pass gathers into states of its own, which join the standing ones only when th
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -176,11 +177,11 @@ class Recorder:
             else:
                 keep = fits.reshape(-1)
         most = self.settings.max_rows
-        count = int(np.prod(rows.leading)) if keep is None else int(keep.sum())
+        count = math.prod(rows.leading) if keep is None else int(keep.sum())
         if most is not None and count > most:
             flags.add("sampled")
             candidates = np.arange(count) if keep is None else np.flatnonzero(keep)
-            sampled = np.zeros(int(np.prod(rows.leading)), dtype=np.bool_)
+            sampled = np.zeros(math.prod(rows.leading), dtype=np.bool_)
             sampled[self._generator(run, layer).choice(candidates, most, replace=False, shuffle=False)] = True
             keep = sampled
         return keep, frozenset(flags)
