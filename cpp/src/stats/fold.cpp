@@ -1,6 +1,8 @@
 #include "stats/fold.hpp"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <type_traits>
 
 #include "netassay/base/cpu.hpp"
@@ -49,6 +51,11 @@ index_t packed_bytes(index_t rows, index_t d) {
   return (rows + kChunk - 1) / kChunk * panels(d) * kernel<W>().chunk_bytes;
 }
 
+float round_to_bf16(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  return std::bit_cast<float>((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
+}
+
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
   double sum = 0;
   for (std::size_t j = 0; j < a.size(); ++j) sum += a[j] * b[j];
@@ -91,17 +98,21 @@ struct Folded::Block {
     return packed + (c * row_of_panels() + panel) * kernel<W>().chunk_bytes;
   }
 
-  // Where to centre the columns of a panel, from the first chunk's rows. A column of bfloat16 values not far from zero
-  // is left where it is when packing splits values: it then packs into one part, exactly.
+  // Where to centre the columns of a panel, from the first chunk's rows. bfloat16 values are left on a grid of few
+  // bits, near zero where they are, else at the nearest bfloat16 of the mean: products are then exact, and where
+  // packing splits values they pack into one part.
   void place(index_t panel, const W* x, index_t step) {
     const ScatterKernel<W>& k = kernel<W>();
     const auto rows = static_cast<double>(rows_of(0));
     double sums[kPanel], squares[kPanel];
-    const bool narrow = k.measure(x, rows_of(0), step, sums, squares) && k.splits;
+    const bool narrow = k.measure(x, rows_of(0), step, sums, squares);
     for (index_t j = 0; j < kPanel; ++j) {
       const double shift = sums[j] / rows, mean = static_cast<double>(x[j]) + shift;
-      const bool stays = narrow && mean * mean <= squares[j] / rows - shift * shift;
-      pivot[static_cast<std::size_t>(panel * kPanel + j)] = stays ? W{0} : static_cast<W>(mean);
+      const bool near = mean * mean <= squares[j] / rows - shift * shift;
+      pivot[static_cast<std::size_t>(panel * kPanel + j)] =
+          !narrow ? static_cast<W>(mean)
+          : near  ? W{0}
+                  : static_cast<W>(round_to_bf16(static_cast<float>(mean)));
     }
   }
 

@@ -18,9 +18,6 @@ template <class W>
 struct ScatterKernel {
   /// Bytes of a packed chunk of one panel.
   index_t chunk_bytes;
-  /// Packing keeps a value in two narrower parts; values that need one part only are multiplied in a third of the time.
-  bool splits;
-
   /// sum[j], square[j] = sums over n rows of x - x_0 and of its square, x_0 the first row, for kPanel columns of rows
   /// `step` apart. Returns whether every x is a bfloat16.
   bool (*measure)(const W* x, index_t n, index_t step, double* sum, double* square);

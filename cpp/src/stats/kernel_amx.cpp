@@ -131,10 +131,10 @@ bool pack(const float* x, index_t n, index_t step, const float* pivot, double* s
           void* chunk) {
   char* const left = static_cast<char*>(chunk);
   char* const right = left + kSideBytes;
-  bool centred = false;
-  for (index_t j = 0; j < kPanel; ++j) centred |= pivot[j] != 0;
-  // Left where they are, values are likely to be bfloat16.
-  if (!centred && !pack_parts<true>(x, n, step, pivot, sum, square, rest, left, right)) return false;
+  // Pivots that are bfloat16 were chosen for values that one part is likely to hold.
+  bool likely = true;
+  for (index_t j = 0; j < kPanel; ++j) likely &= (__builtin_bit_cast(unsigned, pivot[j]) & 0xffffu) == 0;
+  if (likely && !pack_parts<true>(x, n, step, pivot, sum, square, rest, left, right)) return false;
   return pack_parts<false>(x, n, step, pivot, sum, square, rest, left, right);
 }
 
@@ -217,6 +217,6 @@ void multiply(const void* a, const void* b, index_t count, index_t n, index_t st
 
 }  // namespace
 
-constinit const ScatterKernel<float> kScatterAmx{2 * kSideBytes, true, Avx512::measure, pack, multiply, Avx512::add};
+constinit const ScatterKernel<float> kScatterAmx{2 * kSideBytes, Avx512::measure, pack, multiply, Avx512::add};
 
 }  // namespace netassay::stats

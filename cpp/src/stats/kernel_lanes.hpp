@@ -117,7 +117,7 @@ struct Lanes {
     for (index_t j = 0; j < n; ++j) out[j] += static_cast<double>(in[j]) + (w * delta[j] - s * sum[j]);
   }
 
-  static constexpr ScatterKernel<W> kernel{kChunk * kPanel * index_t{sizeof(W)}, false, measure, pack, multiply, add};
+  static constexpr ScatterKernel<W> kernel{kChunk * kPanel * index_t{sizeof(W)}, measure, pack, multiply, add};
 };
 
 }  // namespace
