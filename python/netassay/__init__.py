@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from netassay.report import Report
     from netassay.stats.moments import Moments
+    from netassay.verbs.project import Projection, Projections, project
     from netassay.verbs.watch import Watch, watch
 
 __version__ = "0.1.0"
@@ -52,8 +53,11 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_ERRORS, "netassay.base.errors"),
     "Moments": "netassay.stats.moments",
+    "Projection": "netassay.verbs.project",
+    "Projections": "netassay.verbs.project",
     "Report": "netassay.report",
     "Watch": "netassay.verbs.watch",
+    "project": "netassay.verbs.project",
     "watch": "netassay.verbs.watch",
 }
 _MODULES = ("saturation",)
@@ -69,6 +73,8 @@ __all__ = [
     "NetassayError",
     "NonFinite",
     "NothingObserved",
+    "Projection",
+    "Projections",
     "Report",
     "SelectionError",
     "ShapeError",
@@ -76,6 +82,7 @@ __all__ = [
     "TooFewRows",
     "UnsupportedLayout",
     "Watch",
+    "project",
     "saturation",
     "watch",
 ]

@@ -53,7 +53,8 @@ def group() -> None:
 def demo(epochs: int, seed: int, directory: Path, json_path: str | None) -> None:
     """Train a small network on scikit-learn's digits under watch.
 
-    Prints its accuracy and the table of its layers, and writes netassay-report.json.
+    Prints its accuracy, the table of its layers, and its accuracy with their outputs projected; writes
+    netassay-report.json.
     """
     from netassay.demo import run
 
@@ -62,14 +63,14 @@ def demo(epochs: int, seed: int, directory: Path, json_path: str | None) -> None
     if not to_stdout:
         target.parent.mkdir(parents=True, exist_ok=True)
     with _progress() as track:
-        accuracy, report = run(epochs=epochs, seed=seed, track=track)
-    click.echo(f"accuracy on held-out digits: {accuracy:.1%}\n\n{report}", err=to_stdout)
+        outcome = run(epochs=epochs, seed=seed, track=track)
+    click.echo(str(outcome), err=to_stdout)
     if to_stdout:
         from netassay.report.serial import dumps
 
-        click.echo(dumps(report.to_dict()), nl=False)
+        click.echo(dumps(outcome.report.to_dict()), nl=False)
     else:
-        report.to_json(target)
+        outcome.report.to_json(target)
         click.echo(f"\nwrote {target}")
 
 

@@ -36,6 +36,7 @@ def test_the_demo_prints_its_table_and_writes_its_report(finished: Path, capsys:
         "effective dimension",
     ):
         assert heading in out
+    assert "delta   mean saturation   leading directions   random subspaces\n  0.9  " in out
     report = Report.load(finished / "new" / "netassay-report.json")
     assert str(report) in out
     assert [(row.name, row.mode) for row in report] == [(name, m) for name in LAYERS for m in ("train", "eval")]
@@ -66,8 +67,21 @@ def test_the_same_seed_gives_the_same_report(finished: Path) -> None:
     from netassay.demo import run
 
     first, again = run(epochs=1, seed=3), run(epochs=1, seed=3)
-    assert first[0] == again[0]
-    assert first[1].to_dict(volatile=False) == again[1].to_dict(volatile=False)
+    assert (first.accuracy, first.projected) == (again.accuracy, again.projected)
+    assert first.report.to_dict(volatile=False) == again.report.to_dict(volatile=False)
+
+
+def test_the_leading_directions_carry_the_accuracy_and_random_ones_do_not(finished: Path) -> None:
+    from netassay.demo import DELTAS, run
+
+    outcome = run(epochs=2)
+    assert [p.delta for p in outcome.projected] == list(DELTAS)
+    saturations = [p.saturation for p in outcome.projected]
+    assert sorted(saturations) == saturations
+    report = [row.saturation.value for row in outcome.report if row.mode == "eval"]
+    assert outcome.projected[1].saturation == pytest.approx(sum(report) / len(report))  # delta 0.99, as in the report
+    assert abs(outcome.projected[2].accuracy - outcome.accuracy) < 0.02
+    assert all(p.random < p.accuracy - 0.1 for p in outcome.projected)
 
 
 @pytest.mark.parametrize("package", ["torch", "sklearn"])

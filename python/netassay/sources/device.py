@@ -44,7 +44,7 @@ class DeviceMoments:
         """Takes the rows of x; `rows` numbers those to be kept, None keeps all."""
         import torch
 
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), _full_float32(self.device):
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), full_float32(self.device):
             flat = x.detach()
             if layout == "channels_first":
                 flat = flat.movedim(1, -1)
@@ -120,7 +120,7 @@ class DeviceMoments:
 
 
 @contextlib.contextmanager
-def _full_float32(device: torch.device) -> Iterator[None]:
+def full_float32(device: torch.device) -> Iterator[None]:
     """Products in float32 proper, whatever the training allows itself (TF32 keeps 10 bits)."""
     import torch
 

@@ -1,4 +1,4 @@
-"""A running module -> (layer, mode, call, output): the only place that knows hooks.
+"""A running module -> (layer, mode, call, output): what hangs on a module, and what a watch hangs on it.
 
 Rules that keep the training as it is: a hook returns nothing, raises nothing (an internal error is counted, logged
 once, and after three switches that layer off), changes nothing, and draws from no random generator of the training's.
@@ -14,7 +14,7 @@ import logging
 import sys
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,23 +41,30 @@ class Listener(Protocol):
         """The pass has failed: nothing of it may be kept."""
 
 
-class _Hook:
+class Hook:
     """What is hung on a module. Copies of the model (deepcopy, pickle, torch.save) carry a no-op in its place."""
 
-    __slots__ = ("taps",)
-
-    def __init__(self, taps: Taps) -> None:
-        self.taps = taps
+    __slots__ = ()
+    #: What torch.jit.script says of a module that carries the hook.
+    unscriptable: ClassVar[str]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
     @property
     def __name__(self) -> str:  # the first thing torch.jit.script asks a hook for
-        raise RuntimeError("torch.jit.script cannot compile a watched model: call pause() on the netassay watch first")
+        raise RuntimeError(self.unscriptable)
 
 
-class _Start(_Hook):
+class _Tap(Hook):
+    __slots__ = ("taps",)
+    unscriptable = "torch.jit.script cannot compile a watched model: call pause() on the netassay watch first"
+
+    def __init__(self, taps: Taps) -> None:
+        self.taps = taps
+
+
+class _Start(_Tap):
     __slots__ = ()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -65,7 +72,7 @@ class _Start(_Hook):
             self.taps._start(module, args, kwargs)
 
 
-class _End(_Hook):
+class _End(_Tap):
     __slots__ = ()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
@@ -73,7 +80,7 @@ class _End(_Hook):
             self.taps._end()
 
 
-class _Probe(_Hook):
+class _Probe(_Tap):
     __slots__ = ("layer",)
 
     def __init__(self, taps: Taps, layer: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import fnmatch
@@ -73,6 +74,19 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         wrappers.append(type(model).__name__)
         model = getattr(model, inner[type(model).__name__])
     return model, tuple(wrappers)
+
+
+def named(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module under each of its names."""
+    return {name or ROOT: module for name, module in model.named_modules(remove_duplicate=False)}
+
+
+def compiled(model: nn.Module) -> bool:
+    """Whether the model, or a module inside it, runs compiled: hooks that are hung on it now may not run."""
+    return any(
+        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
 
 
 def select(model: nn.Module, patterns: object) -> dict[str, Layer]:
@@ -194,6 +208,26 @@ def _first_tensor(output: object) -> Tensor | None:
     elif dataclasses.is_dataclass(output):
         parts = (getattr(output, field.name) for field in dataclasses.fields(output))
     return next((found for part in parts if (found := _first_tensor(part)) is not None), None)
+
+
+def with_tensor(output: Any, tensor: Tensor) -> Any:
+    """A layer's output with `tensor` in the place of the one that `tensor_of` finds; the output is not changed."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return tensor
+    if isinstance(output, Mapping):
+        key = next(key for key, part in output.items() if _first_tensor(part) is not None)
+        replaced: Any = copy.copy(output)
+        replaced[key] = with_tensor(output[key], tensor)
+        return replaced
+    if isinstance(output, (tuple, list)):  # a packed sequence too: its data come first
+        at = next(i for i, part in enumerate(output) if _first_tensor(part) is not None)
+        parts = [*output[:at], with_tensor(output[at], tensor), *output[at + 1 :]]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    names = [field.name for field in dataclasses.fields(output)]
+    name = next(name for name in names if _first_tensor(getattr(output, name)) is not None)
+    return dataclasses.replace(output, **{name: with_tensor(getattr(output, name), tensor)})
 
 
 def weight_shape(module: nn.Module) -> tuple[int, ...] | None:

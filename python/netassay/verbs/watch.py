@@ -188,6 +188,7 @@ class Watch:
             totals=_totals(rows),
             findings=saturation_findings(rows),
             provenance=self._provenance(),
+            watch=self,
         )
 
     def _row(self, name: str, mode: str, entry: Entry) -> Row:
@@ -241,8 +242,7 @@ class Watch:
         return _NEVER
 
     def _compiled(self) -> bool:
-        compiled = (getattr(m, "_compiled_call_impl", None) is not None for m in self._taps.root.modules())
-        return "OptimizedModule" in self._wrappers or any(compiled)
+        return "OptimizedModule" in self._wrappers or _layers.compiled(self._taps.root)
 
     def _nothing(self) -> str:
         reasons = {self._reason(name) for name in self._layers}
