@@ -159,15 +159,19 @@ def spectrum(source: Moments | Spectrum | ArrayLike) -> Spectrum:
         TooFewRows: Moments of fewer than two rows. ShapeError: not square. DomainError: not symmetric or not positive
         semidefinite. NonFinite: NaN or infinity.
     """
+    return _spectrum(source, "spectrum")
+
+
+def _spectrum(source: Moments | Spectrum | ArrayLike, function: str) -> Spectrum:
     if isinstance(source, Spectrum):
         return source
     if not isinstance(source, Moments):
-        values = _eigenvalues(_covariance(source), "spectrum")
+        values = _eigenvalues(_covariance(source, function), function)
         return Spectrum(_read_only(values), len(values), None, None, ())
     n, width = source.count, source.width
     if n < 2:
-        raise TooFewRows(f"spectrum: got {n} row{'' if n == 1 else 's'}, expected at least 2")
-    values = _eigenvalues(source.covariance(), "spectrum")
+        raise TooFewRows(f"{function}: got {n} row{'' if n == 1 else 's'}, expected at least 2")
+    values = _eigenvalues(source.covariance(), function)
     corrected = None
     if source.keeps_fourth:
         corrected = _core.saturation.corrected_participation_ratio(values, n=n, fourth=source.fourth())
@@ -188,7 +192,7 @@ def saturation(source: Moments | Spectrum | ArrayLike, delta: float = 0.99) -> S
     >>> saturation(np.diag([0.995, 0.005])).dimension
     1
     """
-    s = spectrum(source)
+    s = _spectrum(source, "saturation")
     value, dimension, constant = _core.saturation.saturation(s.eigenvalues, delta=delta)
     flags = s.flags + _flags((constant, "constant"))
     return Saturation(value, dimension, s.width, delta, s.eigenvalues, s.samples, flags)
@@ -201,7 +205,7 @@ def effective_dimension(source: Moments | Spectrum | ArrayLike) -> EffectiveDime
     >>> round(effective_dimension(np.eye(5)).value, 6)
     5.0
     """
-    s = spectrum(source)
+    s = _spectrum(source, "effective_dimension")
     value, ratio, stable, rank, constant = _core.saturation.effective_dimension(s.eigenvalues)
     flags = s.flags + _flags((constant, "constant"))
     return EffectiveDimension(value, ratio, s.participation_ratio_corrected, stable, rank, s.samples, flags)
@@ -237,7 +241,7 @@ def spectrum_decay(source: Moments | Spectrum | ArrayLike, window: tuple[int, in
     Raises:
         DomainError: fewer than two positive eigenvalues in the window, or a window outside 1..d.
     """
-    s = spectrum(source)
+    s = _spectrum(source, "spectrum_decay")
     first, last = (1, s.width) if window is None else window
     if not 1 <= first < last <= s.width:
         raise DomainError(f"spectrum_decay: got window {window}, expected 1 <= first < last <= {s.width}")
@@ -254,20 +258,20 @@ def spectrum_decay(source: Moments | Spectrum | ArrayLike, window: tuple[int, in
     return SpectrumDecay(slope, explained, (first, first + len(values) - 1), s.flags)
 
 
-def _covariance(source: ArrayLike) -> Float64:
-    view = arrays.view(source, "spectrum")
+def _covariance(source: ArrayLike, function: str) -> Float64:
+    view = arrays.view(source, function)
     if view.array.ndim != 2 or view.array.shape[0] != view.array.shape[1] or view.array.size == 0:
         raise ShapeError(
-            f"spectrum: got shape {view.array.shape}, expected a covariance (d, d); for activations use from_rows"
+            f"{function}: got shape {view.array.shape}, expected a covariance (d, d); for activations use from_rows"
         )
     if view.dtype == "bfloat16":
         raise DTypeError(
-            "spectrum: got a bfloat16 covariance, expected float64 or float32; for activations use from_rows"
+            f"{function}: got a bfloat16 covariance, expected float64 or float32; for activations use from_rows"
         )
     q = np.asarray(view.array, dtype=np.float64)
     if np.isfinite(q).all() and np.abs(q - q.T).max() > _ROUNDING * np.abs(q).max():
         raise DomainError(
-            "spectrum: got a matrix that is not symmetric, expected a covariance; for activations use from_rows"
+            f"{function}: got a matrix that is not symmetric, expected a covariance; for activations use from_rows"
         )
     return q
 

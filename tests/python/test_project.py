@@ -572,7 +572,7 @@ def one(count: int = 50) -> na.Moments:
             {"fc1": one(1)},
             {},
             na.TooFewRows,
-            "project: layer 'fc1': spectrum: got 1 row, expected at least 2; layers=['*', '!fc1'] leaves it out",
+            "project: layer 'fc1': saturation: got 1 row, expected at least 2; layers=['*', '!fc1'] leaves it out",
         ),
     ],
 )

@@ -106,7 +106,9 @@ class Watch:
         if not isinstance(model, nn.Module):
             raise TypeError(f"watch: got {type(model).__name__}, expected a torch.nn.Module")
         measures = (measures,) if isinstance(measures, str) else tuple(measures)
-        _require(bool(measures) and set(measures) <= set(_MEASURES), "measures", measures, f"of {_MEASURES}")
+        _require(
+            bool(measures) and set(measures) <= set(_MEASURES), "measures", measures, f"one or more of {_MEASURES}"
+        )
         _require(
             settings.positions in ("all", "mean", "flatten"),
             "positions",
@@ -249,8 +251,9 @@ class Watch:
         for place, errors in self._taps.faults.items():
             reasons.add(f"{place}: {errors[0]}")
         passes = sum(count for mode, count in self._taps.passes.items() if mode in ("train", "eval"))
-        seen = f"{passes} passes of {type(self._taps.root).__name__}" if passes else "no forward pass"
-        return f"watch.report: nothing was observed in {seen}: " + "; ".join(sorted(reasons))
+        name = type(self._taps.root).__name__
+        seen = f"in {passes} passes of {name}" if passes else f"no forward pass of {name} ran while watched"
+        return f"watch.report: nothing was observed: {seen}: " + "; ".join(sorted(reasons))
 
     def _provenance(self) -> dict[str, Any]:
         import torch
