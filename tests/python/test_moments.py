@@ -32,6 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netassay as na
+from netassay.base import arrays
 from reference import saturation as reference
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
@@ -1075,3 +1076,11 @@ def test_many_states_reduce_to_one() -> None:
     y = x - x.mean(axis=0)
     spread = float(np.sum(y * y) + len(x) * np.max(np.sum(y * y, axis=1)))
     assert_close(total, x, tolerance("float64", "exact", len(x)), spread)
+
+
+def test_the_core_is_never_given_a_misaligned_array() -> None:
+    x = misaligned(rows(5, 3))
+    assert not x.flags.aligned
+    given = arrays.view(x, "test").array
+    assert given.flags.aligned
+    assert np.array_equal(given, x)

@@ -82,7 +82,7 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
     steps = any(stride % dtype.itemsize for stride in array.strides)
     if array.dtype.isnative and array.flags.aligned and not steps:
         return array
-    return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+    return np.array(array, dtype=dtype, order="C", copy=True)  # ascontiguousarray would keep a misaligned one
 
 
 def refusal(tensor: Any) -> str | None:
@@ -124,9 +124,9 @@ def tensor_view(tensor: Any, function: str) -> View:
         if plain.device.type != "cpu":
             plain = plain.cpu()
         if plain.dtype == torch.bfloat16:
-            return View(plain.view(torch.uint16).numpy(), "bfloat16")
+            return View(_plain(plain.view(torch.uint16).numpy()), "bfloat16")
         tag = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16"}[plain.dtype]
-        return View(plain.numpy(), tag)
+        return View(_plain(plain.numpy()), tag)
 
 
 def mask_view(mask: ArrayLike, rows: tuple[int, ...], function: str) -> NDArray[np.bool_]:
