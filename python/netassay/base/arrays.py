@@ -1,12 +1,14 @@
 """Arrays from wherever they come -> a numpy view and a dtype tag, without a copy where the memory allows it.
 
 numpy has no bfloat16, so a tag travels beside the array: a bfloat16 tensor is a view of its bits (uint16) tagged
-"bfloat16". torch is never imported here: a tensor can only come from a process that has it loaded.
+"bfloat16", an 8-bit float one of uint8 tagged "float8_e4m3fn" or "float8_e5m2". torch is never imported here: a tensor
+can only come from a process that has it loaded.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 #: numpy array, torch tensor, or anything with the DLPack or the array protocol.
 ArrayLike: TypeAlias = Any
 
-_FLOATS = {"f8": "float64", "f4": "float32", "f2": "float16"}
+#: What activations may be.
+FLOATS = ("float64", "float32", "bfloat16", "float16")
+#: What weights may be.
+WEIGHTS = (*FLOATS, "float8_e4m3fn", "float8_e5m2", "int8", "uint8")
+#: Tag -> numpy dtype of the array that carries it.
+CARRIERS = {tag: "uint16" if tag == "bfloat16" else "uint8" if tag.startswith("float8") else tag for tag in WEIGHTS}
 
 
 class View(NamedTuple):
@@ -45,8 +52,35 @@ def view(x: ArrayLike, function: str) -> View:
         DTypeError: integers, booleans, complex numbers, objects. UnsupportedLayout: sparse, meta, quantised, nested or
         distributed tensors.
     """
-    if is_tensor(x):
-        return tensor_view(x, function)
+    return tensor_view(x, function) if is_tensor(x) else _array_view(x, function, FLOATS)
+
+
+def weight_view(x: ArrayLike, function: str) -> View:
+    """A view of weights: what `view` takes, and 8-bit floats, int8 and uint8 as they stand (no scale, no zero point).
+
+    A View is taken for what its tag says.
+
+    Raises:
+        As `view`; DTypeError also for a View whose array does not carry its tag.
+    """
+    if isinstance(x, View):
+        got = f"a {x.array.dtype.name} array tagged {x.dtype!r}"
+        if x.dtype not in WEIGHTS or x.array.dtype.name != CARRIERS[x.dtype]:
+            raise DTypeError(f"{function}: got {got}, expected one that carries {_any_of(WEIGHTS)}")
+        return View(_plain(x.array), x.dtype)
+    return tensor_view(x, function, WEIGHTS) if is_tensor(x) else _array_view(x, function, WEIGHTS)
+
+
+def _any_of(tags: Sequence[str]) -> str:
+    return f"{', '.join(tags[:-1])} or {tags[-1]}"
+
+
+def _wrong(function: str, got: str, tags: Sequence[str]) -> DTypeError:
+    hint = " (convert it yourself if the numbers mean activations)" if tags is FLOATS else ""
+    return DTypeError(f"{function}: got dtype {got}, expected {_any_of(tags)}{hint}")
+
+
+def _array_view(x: ArrayLike, function: str, tags: Sequence[str]) -> View:
     if isinstance(x, np.ma.MaskedArray):
         raise UnsupportedLayout(f"{function}: got a masked array, expected a plain one (leave rows out with mask=)")
     if isinstance(x, np.ndarray):
@@ -55,15 +89,11 @@ def view(x: ArrayLike, function: str) -> View:
         array = _from_dlpack(x, function)
     else:
         array = np.asarray(x)
-    dtype = array.dtype
-    if dtype.name == "bfloat16":  # ml_dtypes' extension type
-        return View(_plain(array.view(np.uint16)), "bfloat16")
-    tag = _FLOATS.get(dtype.str[1:]) if dtype.kind == "f" else None
-    if tag is None:
-        raise DTypeError(
-            f"{function}: got dtype {dtype.name}, expected float64, float32, bfloat16 or float16"
-            " (convert it yourself if the numbers mean activations)"
-        )
+    tag = array.dtype.name  # that of ml_dtypes' extension types too
+    if tag not in tags:
+        raise _wrong(function, tag, tags)
+    if CARRIERS[tag] != tag:
+        array = array.view(CARRIERS[tag])
     return View(_plain(array), tag)
 
 
@@ -85,7 +115,7 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
     return np.array(array, dtype=dtype, order="C", copy=True)  # ascontiguousarray would keep a misaligned one
 
 
-def refusal(tensor: Any) -> str | None:
+def refusal(tensor: Any, tags: Sequence[str] = FLOATS) -> str | None:
     """Why a torch tensor cannot be read as a dense array, or None. Must not run any torch operation."""
     torch = sys.modules["torch"]
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.Tensor)):
@@ -101,31 +131,27 @@ def refusal(tensor: Any) -> str | None:
         return "meta tensor: it has a shape and no values"
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "inside a function transform (vmap, grad): it has no memory of its own"
-    if tensor.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-        return f"dtype {str(tensor.dtype).removeprefix('torch.')}"
-    return None
+    tag = str(tensor.dtype).removeprefix("torch.")
+    return None if tag in tags else f"dtype {tag}"
 
 
-def tensor_view(tensor: Any, function: str) -> View:
+def tensor_view(tensor: Any, function: str, tags: Sequence[str] = FLOATS) -> View:
     """The view of a torch tensor; see `view`."""
     torch = sys.modules["torch"]
     with torch._C.DisableTorchFunction():
-        why = refusal(tensor)
+        why = refusal(tensor, tags)
         if why is not None:
             if why.startswith("dtype "):
-                raise DTypeError(
-                    f"{function}: got {why}, expected float64, float32, bfloat16 or float16"
-                    " (convert it yourself if the numbers mean activations)"
-                )
+                raise _wrong(function, why.removeprefix("dtype "), tags)
             raise UnsupportedLayout(f"{function}: got {why}; expected a dense tensor with values")
         plain = tensor.detach()
         if plain.is_neg():
             plain = plain.resolve_neg()
         if plain.device.type != "cpu":
             plain = plain.cpu()
-        if plain.dtype == torch.bfloat16:
-            return View(_plain(plain.view(torch.uint16).numpy()), "bfloat16")
-        tag = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16"}[plain.dtype]
+        tag = str(plain.dtype).removeprefix("torch.")
+        if CARRIERS[tag] != tag:
+            plain = plain.view(getattr(torch, CARRIERS[tag]))
         return View(_plain(plain.numpy()), tag)
 
 
