@@ -51,6 +51,28 @@ void with_rows(const py::array& x, const std::string& tag, int unit, const char*
   detail::fail<DTypeError>(function, ": got dtype ", tag, ", expected float64, float32, bfloat16 or float16");
 }
 
+template <class T>
+MatrixView<const T> matrix_view(const py::array& x) {
+  const auto size = static_cast<py::ssize_t>(sizeof(T));
+  return {static_cast<const T*>(x.data()), x.shape(0), x.shape(1), x.strides(0) / size, x.strides(1) / size};
+}
+
+/// Calls use(MatrixView<const T>) for the weight format T that `tag` names: what activations come in, 8-bit floats and
+/// 8-bit integers.
+template <class Use>
+void with_matrix(const py::array& x, const std::string& tag, const char* function, Use&& use) {
+  NETASSAY_REQUIRE(x.ndim() == 2, ShapeError, function, ": got ", x.ndim(), " axes, expected (out, in)");
+  if (tag == "float64") return use(matrix_view<double>(x));
+  if (tag == "float32") return use(matrix_view<float>(x));
+  if (tag == "bfloat16") return use(matrix_view<bf16>(x));
+  if (tag == "float16") return use(matrix_view<f16>(x));
+  if (tag == "float8_e4m3fn") return use(matrix_view<f8e4m3>(x));
+  if (tag == "float8_e5m2") return use(matrix_view<f8e5m2>(x));
+  if (tag == "int8") return use(matrix_view<std::int8_t>(x));
+  if (tag == "uint8") return use(matrix_view<std::uint8_t>(x));
+  detail::fail<DTypeError>(function, ": got dtype ", tag, ", expected a float of 64, 32, 16 or 8 bits, int8 or uint8");
+}
+
 /// Lets Ctrl-C stop a long computation: asks Python at most every 50 ms whether a signal is waiting.
 class SignalPoll {
  public:
