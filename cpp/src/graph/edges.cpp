@@ -3,33 +3,45 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <span>
 #include <utility>
 
 namespace netassay::graph {
 
-void sort_descending(std::vector<Edge>& edges) {
-  constexpr std::size_t kFew = 256;
-  if (edges.size() < kFew) {
-    std::stable_sort(edges.begin(), edges.end(), [](const Edge& a, const Edge& b) { return a.key > b.key; });
-    return;
+std::vector<Edge> sort_descending(const std::vector<std::vector<Edge>>& parts) {
+  std::size_t count = 0;
+  std::uint64_t top = 0, low = ~std::uint64_t{0};
+  for (const auto& part : parts) {
+    count += part.size();
+    for (const Edge& e : part) {
+      top = std::max(top, e.key);
+      low = std::min(low, e.key);
+    }
   }
-  // radix sort of the distance from the largest key, from its lowest digit to its highest
+  // a radix sort of the distance from the largest key, from its lowest digit to its highest
   constexpr int kBits = 11;
   constexpr std::size_t kDigits = std::size_t{1} << kBits;
-  const auto [low, high] =
-      std::minmax_element(edges.begin(), edges.end(), [](const Edge& a, const Edge& b) { return a.key < b.key; });
-  const std::uint64_t top = high->key;
-  const int width = std::bit_width(top - low->key);
-  std::vector<Edge> other(edges.size());
-  for (int shift = 0; shift < width; shift += kBits) {
+  std::vector<Edge> edges(count), other;
+  const auto spread = [&](const auto& sources, std::vector<Edge>& target, int shift) {
     const auto digit = [&](const Edge& e) { return (top - e.key) >> shift & (kDigits - 1); };
     std::array<std::size_t, kDigits> place{};
-    for (const Edge& e : edges) ++place[digit(e)];
+    for (const auto& source : sources) {
+      for (const Edge& e : source) ++place[digit(e)];
+    }
     std::size_t before = 0;
     for (std::size_t& p : place) before += std::exchange(p, before);
-    for (const Edge& e : edges) other[place[digit(e)]++] = e;
+    for (const auto& source : sources) {
+      for (const Edge& e : source) target[place[digit(e)]++] = e;
+    }
+  };
+  spread(parts, edges, 0);
+  const int width = count > 0 ? static_cast<int>(std::bit_width(top - low)) : 0;
+  for (int shift = kBits; shift < width; shift += kBits) {
+    other.resize(count);
+    spread(std::span(&edges, 1), other, shift);
     edges.swap(other);
   }
+  return edges;
 }
 
 }  // namespace netassay::graph

@@ -11,7 +11,7 @@ struct Edge {
   std::uint32_t row, col;
 };
 
-/// By descending key; edges of one key stay in their order. Linear in the number of edges.
-void sort_descending(std::vector<Edge>& edges);
+/// All edges by descending key; edges of one key stay in their order. Linear in their number.
+std::vector<Edge> sort_descending(const std::vector<std::vector<Edge>>& parts);
 
 }  // namespace netassay::graph

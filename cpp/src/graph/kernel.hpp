@@ -33,17 +33,23 @@ constexpr K magnitude(K raw) {
 /// Elements of a row, from `first` on, that pass: bit l stands for element first + l.
 struct Hit {
   std::uint64_t lanes;
-  index_t first;
+  std::uint32_t row, first;
 };
 
-/// Elements per Hit at most.
-inline constexpr index_t kHitLanes = 64;
+/// Rows that are surveyed side by side: the bounds of their columns are then read once.
+inline constexpr int kTogether = 4;
+
+/// Hits that kTogether rows of n keys come to at most: vectors are of 16 bytes or more.
+template <class K>
+constexpr index_t most_hits(index_t n) {
+  return kTogether * (n * index_t{sizeof(K)} / 16 + 1);
+}
 
 template <class K>
 struct SurveyKernel {
-  /// Where the keys of a row of n exceed min(threshold, best[j]): writes at most n / 16 + 1 hits in ascending order
-  /// and returns how many. *top = the row's largest key, 0 where n = 0.
-  index_t (*survey)(const K* row, index_t n, K threshold, const K* best, Hit* hits, K* top);
+  /// Where the keys of `count` <= kTogether rows of n exceed min(threshold, best[j]): writes hits, ascending in `first`
+  /// and then in `row`, and returns how many. top[r] = the largest key of row r, 0 where n = 0.
+  index_t (*survey)(const K* const* rows, int count, index_t n, K threshold, const K* best, Hit* hits, K* top);
   /// The row's largest key, 0 where n = 0.
   K (*largest)(const K* row, index_t n);
   /// The first element whose key is `key`, n if there is none.

@@ -17,28 +17,54 @@ struct Survey {
   static constexpr index_t count = Lanes::count;
   static constexpr K key(K raw) { return magnitude<Lanes::sign, K>(raw); }
 
-  static index_t survey(const K* row, index_t n, K threshold, const K* best, Hit* hits, K* top) {
+  static index_t survey(const K* const* rows, int rows_count, index_t n, K threshold, const K* best, Hit* hits,
+                        K* top) {
+    if (rows_count == kTogether) return side_by_side<kTogether>(rows, n, threshold, best, hits, top);
+    index_t found = 0;
+    for (int r = 0; r < rows_count; ++r) {
+      const index_t more = side_by_side<1>(rows + r, n, threshold, best, hits + found, top + r);
+      for (index_t h = found; h < found + more; ++h) hits[h].row = static_cast<std::uint32_t>(r);
+      found += more;
+    }
+    return found;
+  }
+
+  template <int kRows>
+  static index_t side_by_side(const K* const* rows, index_t n, K threshold, const K* best, Hit* hits, K* top) {
     const V limit = Lanes::all(threshold);
-    V most = Lanes::all(0);
+    V most[kRows];
+    for (int r = 0; r < kRows; ++r) most[r] = Lanes::all(0);
     index_t found = 0, j = 0;
     for (; j + count <= n; j += count) {
-      const V keys = Lanes::strip(Lanes::load(row + j));
-      most = Lanes::max(most, keys);
-      const std::uint64_t lanes = Lanes::above(keys, Lanes::min(limit, Lanes::load(best + j)));
-      hits[found] = {lanes, j};
-      found += lanes != 0;
+      const V bound = Lanes::min(limit, Lanes::load(best + j));
+      std::uint64_t lanes[kRows], any = 0;
+      // the rows that follow in memory, most likely the next ones: several streams at once outrun the processor's guess
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(rows[kRows - 1] + n + kRows * j + r * count, 0, 2);
+      for (int r = 0; r < kRows; ++r) {
+        const V keys = Lanes::strip(Lanes::load(rows[r] + j));
+        most[r] = Lanes::max(most[r], keys);
+        lanes[r] = Lanes::above(keys, bound);
+        any |= lanes[r];
+      }
+      if (any == 0) continue;
+      for (int r = 0; r < kRows; ++r) {
+        hits[found] = {lanes[r], static_cast<std::uint32_t>(r), static_cast<std::uint32_t>(j)};
+        found += lanes[r] != 0;
+      }
     }
-    K largest_key = horizontal(most);
-    Hit rest{0, j};
-    for (; j < n; ++j) {
-      const K k = key(row[j]);
-      const K bound = best[j] < threshold ? best[j] : threshold;
-      if (k > largest_key) largest_key = k;
-      if (k > bound) rest.lanes |= std::uint64_t{1} << (j - rest.first);
+    for (int r = 0; r < kRows; ++r) top[r] = horizontal(most[r]);
+    const index_t first = j;
+    for (int r = 0; r < kRows; ++r) {
+      Hit rest{0, static_cast<std::uint32_t>(r), static_cast<std::uint32_t>(first)};
+      for (j = first; j < n; ++j) {
+        const K k = key(rows[r][j]);
+        const K bound = best[j] < threshold ? best[j] : threshold;
+        if (k > top[r]) top[r] = k;
+        if (k > bound) rest.lanes |= std::uint64_t{1} << (j - first);
+      }
+      if (rest.lanes != 0) hits[found++] = rest;
     }
-    hits[found] = rest;
-    *top = largest_key;
-    return found + (rest.lanes != 0);
+    return found;
   }
 
   static K largest(const K* row, index_t n) {

@@ -15,8 +15,10 @@ class Growth {
  public:
   using K = typename Rows::Key;
 
-  Growth(const Rows& rows, const Execution& execution)
+  /// first: what reading all edges gave.
+  Growth(const Rows& rows, const Pass<K>& first, const Execution& execution)
       : rows_(rows),
+        first_(first),
         execution_(execution),
         m_(static_cast<std::uint32_t>(rows.rows())),
         n_(static_cast<std::uint32_t>(rows.cols())),
@@ -31,18 +33,22 @@ class Growth {
   }
 
   /// Kruskal: the forest of the edges above a threshold.
-  void add_all(std::vector<Edge>&& edges) {
-    sort_descending(edges);
-    for (const Edge& e : edges) {
+  void add_all(const std::vector<std::vector<Edge>>& edges) {
+    for (const Edge& e : sort_descending(edges)) {
       if (whole()) return;
       add(e);
     }
   }
 
-  /// Every vertex's largest edge.
-  void add_best(const Pass<K>& pass) {
-    for (std::uint32_t i = 0; i < m_; ++i) add({pass.rows.key[i], i, pass.rows.at[i]});
-    for (std::uint32_t j = 0; j < n_; ++j) add({pass.cols.key[j], pass.cols.at[j], j});
+  /// The largest edge of every vertex that has none above the threshold.
+  void add_best(K threshold) {
+    const auto& [rows, cols, above] = first_;
+    for (std::uint32_t i = 0; i < m_; ++i) {
+      if (rows.key[i] <= threshold) add({rows.key[i], i, rows.at[i]});
+    }
+    for (std::uint32_t j = 0; j < n_; ++j) {
+      if (cols.key[j] <= threshold) add({cols.key[j], cols.at[j], j});
+    }
   }
 
   /// Joins what is still apart, each component by its largest edge that leaves it, until nothing is.
@@ -50,6 +56,7 @@ class Growth {
     while (!whole()) {
       const Parts parts = apart();
       std::vector<Edge> best(parts.count, Edge{0, 0, 0});
+      if (probe(parts)) continue;
       if (worth_a_read(parts)) {
         read_everything(parts, best);
       } else {
@@ -66,10 +73,7 @@ class Growth {
     }
   }
 
-  std::vector<Edge> take() {
-    sort_descending(tree_);
-    return std::move(tree_);
-  }
+  std::vector<Edge> take() { return sort_descending({std::move(tree_)}); }
 
  private:
   /// Components by number, and the vertices outside the largest of them.
@@ -106,10 +110,42 @@ class Growth {
     return parts;
   }
 
-  /// Columns are read across rows, an element a cache line.
+  /// A column is read across rows, an element a cache line.
+  static constexpr std::size_t kAcross = 8;
+
   bool worth_a_read(const Parts& parts) const {
-    constexpr std::size_t kAcross = 8;
     return parts.rows.size() * n_ + kAcross * parts.cols.size() * m_ > std::size_t{m_} * n_;
+  }
+
+  /// No edge that leaves a component is larger than the largest edge of its vertices. Where the vertex that has this
+  /// one has another as large that leaves (ties), that joins without reading more. Whether anything was joined.
+  bool probe(const Parts& parts) {
+    constexpr std::size_t kShare = 8;
+    if (kShare * parts.count * std::max<std::size_t>(n_, kAcross * m_) > std::size_t{m_} * n_) return false;
+    constexpr std::uint32_t kNone = ~0u;
+    std::vector<std::uint32_t> best(parts.count, kNone);
+    const auto key = [&](std::uint32_t v) { return v < m_ ? first_.rows.key[v] : first_.cols.key[v - m_]; };
+    for (std::uint32_t v = 0; v < m_ + n_; ++v) {
+      std::uint32_t& mine = best[parts.label[v]];
+      if (mine == kNone || key(v) > key(mine)) mine = v;
+    }
+    const std::size_t before = tree_.size();
+    RowReader<Rows> reader(rows_);
+    for (std::uint32_t c = 0; c < parts.count; ++c) {
+      const std::uint32_t v = best[c];
+      const K wanted = key(v);
+      if (c == parts.giant || wanted == 0) continue;
+      if (v < m_) {
+        const K* row = reader.outward(v, std::span(parts.label).subspan(m_), c);
+        const auto j = static_cast<std::uint32_t>(rows_.kernel().find(row, n_, wanted));
+        if (j < n_) add({wanted, v, j});
+      } else {
+        std::uint32_t i = 0;
+        while (i < m_ && (parts.label[i] == c || rows_.key(i, v - m_) != wanted)) ++i;
+        if (i < m_) add({wanted, i, v - m_});
+      }
+    }
+    return tree_.size() > before;
   }
 
   static void improve(Edge& best, const Edge& e) {
@@ -117,7 +153,7 @@ class Growth {
   }
 
   void read_everything(const Parts& parts, std::vector<Edge>& best) {
-    const Pass<K> pass = read_all(rows_, kNoEdges<K>, parts.label, execution_);
+    const Pass<K> pass = Reading<Rows>(rows_, kNoEdges<K>, 0, parts.label).run(execution_);
     for (std::uint32_t i = 0; i < m_; ++i) improve(best[parts.label[i]], {pass.rows.key[i], i, pass.rows.at[i]});
     for (std::uint32_t j = 0; j < n_; ++j) improve(best[parts.label[m_ + j]], {pass.cols.key[j], pass.cols.at[j], j});
   }
@@ -152,29 +188,36 @@ class Growth {
   }
 
   const Rows& rows_;
+  const Pass<K>& first_;
   const Execution& execution_;
   std::uint32_t m_, n_;
   UnionFind joined_;
   std::vector<Edge> tree_;
 };
 
-/// A threshold above which about c ln(m + n) edges a vertex of the shorter side lie, as a sample tells; kNoEdges where
-/// that would be many of all edges.
+/// Which edges are kept in the first reading, and about how many they are.
+template <class K>
+struct Filter {
+  K threshold = kNoEdges<K>;
+  index_t expected = 0;
+};
+
+/// A threshold above which about c ln(m + n) edges a vertex of the longer side lie, as a sample tells; none where that
+/// would be many of all edges.
 template <class Rows>
-typename Rows::Key filter_threshold(const Rows& rows) {
+Filter<typename Rows::Key> filter(const Rows& rows) {
   using K = typename Rows::Key;
-  constexpr double kConnected =
-      0.6;                          // times ln(m + n): nearly everything hangs together, and the rest joins by its best
-  constexpr double kTooMany = 0.1;  // of all edges: reading again is cheaper than sorting them
+  constexpr double kConnected = 0.5;  // of ln(m + n): nearly everything hangs together, and the rest joins by its best
+  constexpr double kTooMany = 0.1;    // of all edges: reading again is cheaper than sorting them
   constexpr std::uint64_t kSample = 1 << 14, kRun = 16;
   const auto m = static_cast<std::uint64_t>(rows.rows()), n = static_cast<std::uint64_t>(rows.cols());
   const double share = kConnected * std::log(static_cast<double>(m + n)) / static_cast<double>(std::min(m, n));
-  if (share > kTooMany) return kNoEdges<K>;
+  if (share > kTooMany) return {};
 
   std::vector<K> sample;
   sample.reserve(kSample);
   const std::uint64_t run = std::min(n, kRun);
-  std::uint64_t state = 0x9e3779b97f4a7c15u;  // a fixed sequence: splitmix64
+  std::uint64_t state = 0;  // a fixed sequence: splitmix64
   const auto below = [&state](std::uint64_t bound) {
     std::uint64_t z = (state += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -193,7 +236,9 @@ typename Rows::Key filter_threshold(const Rows& rows) {
   // strictly above, unless few are tied there: of a heavily tied value all or nothing would pass
   const auto reached = std::count_if(sample.begin(), sample.end(), [at](K k) { return k >= at; });
   constexpr std::ptrdiff_t kFewTied = 4;
-  return at > 0 && reached <= kFewTied * wanted ? static_cast<K>(at - 1) : at;
+  constexpr double kSlack = 1.25;
+  return {at > 0 && reached <= kFewTied * wanted ? static_cast<K>(at - 1) : at,
+          static_cast<index_t>(kSlack * share * static_cast<double>(m * n))};
 }
 
 /// Prim, on copies of the keys both ways round: m + n steps over m + n vertices.
@@ -233,8 +278,7 @@ std::vector<Edge> prim(const Rows& rows) {
         {static_cast<std::uint64_t>(most), static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(col - m)});
     enter(v);
   }
-  sort_descending(tree);
-  return tree;
+  return sort_descending({tree});
 }
 
 inline bool small(index_t m, index_t n) { return m + n <= 256; }
@@ -251,16 +295,16 @@ template <class Rows, class Check>
 Spanned<Rows> span_rows(const Rows& rows, const Execution& execution, TreeMethod method, Check&& check) {
   using K = typename Rows::Key;
   if (method == TreeMethod::automatic) method = small(rows.rows(), rows.cols()) ? TreeMethod::prim : TreeMethod::filter;
-  const K threshold = method == TreeMethod::filter ? filter_threshold(rows) : kNoEdges<K>;
-  Spanned<Rows> out{read_all(rows, threshold, {}, execution), {}};
+  const auto [threshold, expected] = method == TreeMethod::filter ? filter(rows) : Filter<K>{};
+  Spanned<Rows> out{Reading<Rows>(rows, threshold, expected, {}).run(execution), {}};
   check(out.pass);
   if (method == TreeMethod::prim) {
     out.tree = prim(rows);
     return out;
   }
-  Growth<Rows> growth(rows, execution);
-  growth.add_all(std::move(out.pass.above));
-  growth.add_best(out.pass);
+  Growth<Rows> growth(rows, out.pass, execution);
+  growth.add_all(out.pass.above);
+  growth.add_best(threshold);
   growth.finish();
   out.tree = growth.take();
   return out;
