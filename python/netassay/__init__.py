@@ -1,7 +1,8 @@
 """netassay: what is this network really doing with its layers?
 
-Measures are nouns (`netassay.saturation`), verbs name the source of numbers (`netassay.watch`). Importing this package
-loads neither torch nor numpy: names are found when they are first used.
+Measures are nouns (`netassay.saturation`, `netassay.persistence`), verbs name the source of numbers (`netassay.watch`,
+`netassay.measure_weights`). Importing this package loads neither torch nor numpy: names are found when they are first
+used.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netassay import saturation
+    from netassay import persistence, saturation
     from netassay.base.errors import (
         CorruptCheckpoint,
         DomainError,
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     )
     from netassay.report import Report
     from netassay.stats.moments import Moments
+    from netassay.verbs.plan import Plan, plan
     from netassay.verbs.project import Projection, Projections, project
     from netassay.verbs.watch import Watch, watch
+    from netassay.verbs.weights import measure_weights
 
 __version__ = "0.1.0"
 
@@ -53,14 +56,17 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_ERRORS, "netassay.base.errors"),
     "Moments": "netassay.stats.moments",
+    "Plan": "netassay.verbs.plan",
     "Projection": "netassay.verbs.project",
     "Projections": "netassay.verbs.project",
     "Report": "netassay.report",
     "Watch": "netassay.verbs.watch",
+    "measure_weights": "netassay.verbs.weights",
+    "plan": "netassay.verbs.plan",
     "project": "netassay.verbs.project",
     "watch": "netassay.verbs.watch",
 }
-_MODULES = ("saturation",)
+_MODULES = ("persistence", "saturation")
 
 __all__ = [
     "CorruptCheckpoint",
@@ -73,6 +79,7 @@ __all__ = [
     "NetassayError",
     "NonFinite",
     "NothingObserved",
+    "Plan",
     "Projection",
     "Projections",
     "Report",
@@ -82,6 +89,9 @@ __all__ = [
     "TooFewRows",
     "UnsupportedLayout",
     "Watch",
+    "measure_weights",
+    "persistence",
+    "plan",
     "project",
     "saturation",
     "watch",

@@ -1,16 +1,19 @@
 """The command `netassay`. A verb is one function here; what it needs is imported when it runs.
 
-Exit status: 0; 1 bad input, one line on standard error (--debug: with traceback); 2 usage; 130 Ctrl-C.
+Exit status: 0; 1 bad input, or measured only in part, one line on standard error (--debug: with traceback); 2 usage;
+130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -18,6 +21,8 @@ import netassay
 
 if TYPE_CHECKING:
     from netassay.demo import Track
+    from netassay.report import Report
+    from netassay.verbs.weights import Track as ByteTrack
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 _debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
@@ -74,6 +79,119 @@ def demo(epochs: int, seed: int, directory: Path, json_path: str | None) -> None
         click.echo(f"\nwrote {target}")
 
 
+def _bytes(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """A count of bytes: 500000000, 500MB, 1.5GB, 2GiB."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(I?))?B?", text.strip().upper())
+    if found is None:
+        raise click.BadParameter(f"got {text!r}, expected bytes, such as 500000000, 500MB, 1.5GB or 2GiB")
+    count, unit, binary = found.groups()
+    return float(count) * float(1024 if binary else 1000) ** (1 + "KMGT".index(unit) if unit else 0)
+
+
+def _checkpoint_options(command: Any) -> Any:
+    """What the verbs on a checkpoint have in common."""
+    for option in (
+        click.option("--memory", callback=_bytes, metavar="BYTES", help="Such as 2GB.  [what is free]"),
+        click.option("--threads", type=click.IntRange(1), help="For reading and measuring.  [all]"),
+        click.option("--layers", multiple=True, metavar="GLOB", help="By name; !GLOB excludes; may be repeated.  [*]"),
+        click.argument("checkpoint", type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
+@group.command()
+@_checkpoint_options
+@click.option("--measures", multiple=True, type=click.Choice(["persistence"]), default=["persistence"])
+@click.option(
+    "--nonfinite",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="What a NaN or an infinity does: fail once the other weights are measured, or leave its tensor out.",
+)
+@click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - is standard output.")
+@click.option("--csv", "csv_path", metavar="FILE", help="Write the layers as CSV; - is standard output.")
+@_debug
+def weights(
+    checkpoint: Path,
+    layers: tuple[str, ...],
+    threads: int | None,
+    memory: float | None,
+    measures: tuple[str, ...],
+    nonfinite: str,
+    json_path: str | None,
+    csv_path: str | None,
+) -> None:
+    """Measure the weights of a checkpoint.
+
+    CHECKPOINT is a .safetensors, .pt, .pth, .th or .bin file, or a directory or index.json of shards. Prints one line
+    per weight matrix, the network's value, and what was left out and why. Ctrl-C keeps and shows what is finished.
+    """
+    if json_path == csv_path == "-":
+        raise click.UsageError("--json and --csv cannot both be standard output")
+    from netassay.verbs.weights import Interrupted, NonFiniteWeights, measure_weights
+
+    for path in (json_path, csv_path):
+        if path not in (None, "-"):  # a place that cannot be written to is known before the work, not after
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _byte_progress() as track:
+            report = measure_weights(
+                checkpoint,
+                measures=measures,
+                layers=layers or "*",
+                threads=threads,
+                memory=memory,
+                nonfinite=nonfinite,
+                track=track,
+            )
+    except (Interrupted, NonFiniteWeights) as error:
+        _show(error.report, json_path, csv_path)
+        raise
+    _show(report, json_path, csv_path)
+
+
+@group.command()
+@_checkpoint_options
+@_debug
+def plan(checkpoint: Path, layers: tuple[str, ...], threads: int | None, memory: float | None) -> None:
+    """Say what `weights` would measure, skip and take.
+
+    The weights are not read. Time is a range, from a calibration of a fraction of a second.
+    """
+    from netassay.verbs.plan import plan
+
+    planned = plan(checkpoint, layers=layers or "*", threads=threads, memory=memory)
+    click.echo(planned.render(_columns(sys.stdout)))
+
+
+def _show(report: Report, json_path: str | None, csv_path: str | None) -> None:
+    """Prints the table, on standard error where standard output is a file's; then writes the files."""
+    from netassay.report.serial import dumps
+    from netassay.report.tables import csv_text
+    from netassay.report.text import render
+
+    to_stdout = "-" in (json_path, csv_path)
+    click.echo(render(report, _columns(sys.stderr if to_stdout else sys.stdout)), err=to_stdout)
+    for path, text, write in (
+        (json_path, lambda: dumps(report.to_dict()), report.to_json),
+        (csv_path, lambda: csv_text(report.layers), report.to_csv),
+    ):
+        if path == "-":
+            click.echo(text(), nl=False)
+        elif path is not None:
+            write(path)
+            click.echo(f"\nwrote {path}", err=to_stdout)
+
+
+def _columns(stream: TextIO) -> int | None:
+    """Width of the terminal that a stream is; None where it is none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
 def cmake_dir() -> Path:
     """The prefix under which the C++ headers, library and CMake files are installed.
 
@@ -104,6 +222,30 @@ def _progress() -> Iterator[Track]:
 
         def track(items: Iterable[Any], label: str) -> Iterable[Any]:
             return bars.track(items, description=label)
+
+        yield track
+
+
+@contextmanager
+def _byte_progress() -> Iterator[ByteTrack | None]:
+    """A bar of the bytes read, on standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.table import Column
+
+    from netassay.report.tables import printable
+
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    name = TextColumn("{task.description}", markup=False, table_column=rest)
+    columns = (BarColumn(20), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), name)
+    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def track(tensor: str, done: int, total: int) -> None:
+            bars.update(task, description=printable(tensor), completed=done, total=total)
 
         yield track
 

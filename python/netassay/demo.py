@@ -60,7 +60,7 @@ class Outcome:
 
 
 def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: items) -> Outcome:
-    """Trains the network under watch, evaluates it, and evaluates it again with its layers projected.
+    """Trains the network under watch, evaluates it, evaluates it again with its layers projected, measures its weights.
 
     Raises:
         NetassayError: torch or scikit-learn is not installed.
@@ -70,6 +70,7 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
     from torch.nn.functional import cross_entropy
 
     import netassay
+    from netassay.report import join
 
     torch.manual_seed(seed)
     train, test = digits(seed)
@@ -100,7 +101,8 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
         saturation = mean(layer.saturation for layer in projections.layers.values())
         projected.append(Projected(delta, saturation, leading, random))
 
-    return Outcome(plain, watch.report(), tuple(projected))
+    report = join(watch.report(), netassay.measure_weights(model))
+    return Outcome(plain, report, tuple(projected))
 
 
 def network() -> nn.Module:

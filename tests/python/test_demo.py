@@ -34,6 +34,7 @@ def test_the_demo_prints_its_table_and_writes_its_report(finished: Path, capsys:
         "dimension",
         "saturation",
         "effective dimension",
+        "persistence",
     ):
         assert heading in out
     assert "delta   mean saturation   leading directions   random subspaces\n  0.9  " in out
@@ -48,7 +49,20 @@ def test_the_demo_prints_its_table_and_writes_its_report(finished: Path, capsys:
     assert report["conv1", "eval"].saturation.samples == held_out * 64
     assert report["linear", "train"].saturation.samples == train
     assert report["linear", "eval"].saturation.samples == held_out
-    assert report.coverage.skipped == ()
+    assert {skipped.name.split(".")[0] for skipped in report.coverage.skipped} == {
+        *(f"norm{i}" for i in (1, 2, 3, 4)),
+        "linear",  # its bias
+    }
+
+
+def test_the_demo_measures_the_trained_networks_weights_once_on_the_eval_rows(finished: Path) -> None:
+    from netassay.demo import run
+
+    report = run(epochs=1).report
+    assert report.totals["persistence"]["layers"] == len(LAYERS)
+    for name in LAYERS:
+        assert 0 < report[name].persistence.normalized < 1.01
+        assert "persistence" not in report[name, "train"].measures
 
 
 def test_json_on_standard_output_is_all_there_is_on_it(

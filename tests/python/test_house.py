@@ -190,7 +190,10 @@ def test_importing_the_package_loads_neither_torch_nor_numpy() -> None:
     run_python("import sys, netassay; assert not {'torch', 'numpy', 'click', 'rich'} & set(sys.modules)")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["demo", "--help"], ["--version"], ["--cmake-dir"]])
+HELP = [[verb, "--help"] for verb in ("demo", "plan", "weights")]
+
+
+@pytest.mark.parametrize("words", [["--help"], *HELP, ["--version"], ["--cmake-dir"]])
 def test_help_loads_neither_torch_nor_numpy_nor_rich(words: list[str]) -> None:
     code = f"import sys; from netassay.cli import main; assert main({words}) == 0"
     run_python(code + "; assert not {'torch', 'numpy', 'rich'} & set(sys.modules)")

@@ -22,8 +22,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netassay.base.errors import NetassayError, StateError
-from netassay.report import Coverage, Finding, Report, Row, Skipped, UnknownLayer, parse, saturation_findings
+from netassay.persistence import NeuralPersistence
+from netassay.report import (
+    Coverage,
+    Finding,
+    Report,
+    Row,
+    Skipped,
+    UnknownLayer,
+    join,
+    parse,
+    persistence_findings,
+    saturation_findings,
+)
 from netassay.report.serial import EXACT, FLAG, MEASURES, schema
+from netassay.report.text import percent, render
 from netassay.saturation import EffectiveDimension, RankMe, Saturation
 
 HOSTILE = [
@@ -82,6 +95,27 @@ def row(name: str = "fc", mode: Any = "eval", *, call: int | None = None, **othe
     return Row(name=name, call=call, mode=mode, **(fields | other))
 
 
+def persistence(largest: float = 1.0, **other: Any) -> NeuralPersistence:
+    fields: dict[str, Any] = {
+        "total": 3.25,
+        "normalized": 0.8125,
+        "lower_bound": 2.5,
+        "weights": np.linspace(largest, 0.0, 16),
+        "scale": 2.0,
+        "flags": (),
+    }
+    return NeuralPersistence(**(fields | other))
+
+
+def weight(name: str = "fc", largest: float = 1.0, **other: Any) -> Row:
+    """A row as measure_weights makes it."""
+    fields: dict[str, Any] = {"kind": "", "shape": (9, 8), "parameters": 72, "calls": None}
+    return row(name, None, measures={"persistence": persistence(largest, **other)}, **fields)
+
+
+TOTALS = {"persistence": {"normalized": 0.8125, "total": 6.5, "scale": 2.0, "layers": 2, "flags": ()}}
+
+
 def with_saturation(name: str, value: float | None, mode: Any = "eval", **other: Any) -> Row:
     return row(name, mode, measures={"saturation": saturation(value, **other)})
 
@@ -115,9 +149,9 @@ def report() -> Report:
 def test_measures_are_attributes_of_a_row_and_an_unknown_one_lists_them() -> None:
     one = row()
     assert one.saturation is one.measures["saturation"]
-    assert not hasattr(one, "persistence")
-    with pytest.raises(AttributeError, match=r"'persistence'.*\(saturation, effective_dimension\)"):
-        _ = one.persistence
+    assert not hasattr(one, "complexity")
+    with pytest.raises(AttributeError, match=r"'complexity'.*\(saturation, effective_dimension\)"):
+        _ = one.complexity
 
 
 def test_rows_stand_in_order_of_first_call_with_train_before_eval() -> None:
@@ -344,15 +378,19 @@ def test_the_schema_is_valid_and_accepts_what_reports_write(report: Report) -> N
     nonfinite = row("x", None, measures={"saturation": saturation(math.nan), "effective_dimension": None})
     few = row("y", None, measures={"saturation": saturation(None, eigenvalues=None, flags=("too_few_rows",))})
     odd = row("z", None, call=0, shape=None, calls=None, parameters=2**60, measures={})
-    for one in (report, Report(), Report((nonfinite, few, odd), totals={"x": math.inf})):
+    weights = Report(
+        (weight(), weight("b", normalized=math.nan)), Coverage(skipped=(Skipped("c", "d", 2**60),)), TOTALS
+    )
+    for one in (report, Report(), Report((nonfinite, few, odd), totals={"x": math.inf}), weights):
         for volatile in (True, False):
             validator.validate(one.to_dict(volatile=volatile))
 
 
-def test_the_schema_names_exactly_the_fields_of_the_results_and_rows(report: Report) -> None:
-    defined, layer = schema()["$defs"], report.to_dict()["layers"][0]
+def test_the_schema_names_exactly_the_fields_of_the_results_and_rows() -> None:
+    both = row(measures={**row().measures, **weight().measures})
+    defined, layer = schema()["$defs"], Report((both,)).to_dict()["layers"][0]
     assert list(defined["layer"]["properties"]) == list(layer)
-    for measure in ("saturation", "effective_dimension"):
+    for measure in MEASURES:
         assert list(defined[measure]["properties"]) == list(layer[measure])
 
 
@@ -581,6 +619,68 @@ def test_print_shows_table_totals_coverage_and_findings(report: Report) -> None:
     assert "warning  fc: look here" in text
 
 
+def test_a_report_of_weights_has_the_columns_of_weights_and_no_empty_ones() -> None:
+    text = str(Report((weight("fc"), weight("head", 0.25)), totals=TOTALS))
+    header, _, first, second = text.splitlines()[:4]
+    assert header.split() == ["layer", "shape", "parameters", "persistence", "max/scale"]
+    assert first.split() == ["fc", "9x8", "72", "0.812", "1.000"]
+    assert second.split() == ["head", "9x8", "72", "0.812", "0.250"]
+    assert "totals\n  persistence  0.812, mean of 2 layers; scale 2; sum of totals 6.5\n" in text
+
+
+def test_activations_and_weights_stand_in_one_table_with_persistence_on_the_eval_row(report: Report) -> None:
+    both = join(report, Report((weight("fc"), weight("new")), totals=TOTALS))
+    header, _, *lines = str(both).split("\n\n")[0].splitlines()
+    activations = "layer kind mode shape parameters width rows dimension saturation effective dimension"
+    assert header.split() == [*activations.split(), "persistence", "max/scale"]
+    cells = [line.split() for line in lines]
+    assert cells[2][:3] == ["fc", "Linear", "train"]
+    assert cells[2][-2:] == ["-", "-"]
+    assert cells[3][-3:] == ["12.25", "0.812", "-"]
+    assert cells[4] == ["new", "9x8", "72", *"-----", "0.812", "1.000"]
+
+
+@pytest.mark.parametrize("value", [None, "much", {"normalized": None}, {"normalized": 1.0, "scale": 2}])
+def test_totals_that_measure_weights_did_not_make_are_shown_as_they_are(value: Any) -> None:
+    assert "persistence" in str(Report(totals={"persistence": value})).split("totals")[1]
+
+
+def test_with_a_width_the_least_columns_are_left_out_and_named_and_names_never() -> None:
+    name = "a.rather.long.name.of.a.layer"
+    report = Report((replace(weight(name), kind="Linear"),), totals=TOTALS)
+    missing = {85: "", 84: "parameters", 71: "kind, parameters", 51: "kind, parameters, max/scale"}
+    for width, headings in {**missing, 9: "kind, shape, parameters, max/scale"}.items():
+        header, _, line, *rest = render(report, width).split("\n\n")[0].splitlines()
+        assert line.startswith(name)
+        assert len(header) <= width or width == 9
+        assert rest == ([f"(not shown in {width} columns: {headings})"] if headings else [])
+
+
+def test_skipped_tensors_are_counted_by_reason_with_their_share_and_the_first_names() -> None:
+    skipped = [Skipped(f"norm{i}", "one axis", 10) for i in range(20)] + [Skipped("steps", "int64", 0)]
+    text = " ".join(str(Report(coverage=Coverage(3, tuple(skipped), 99_800, 100_000))).split())
+    assert "layers: 3 measured, 21 skipped; parameters: 99,800 of 100,000 measured (99.8 %)" in text
+    first = ", ".join(f"norm{i}" for i in range(3))
+    assert text.endswith(f"skipped 20, one axis (0.2 % of parameters): {first} and 17 more skipped, int64: steps")
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (1e-9, "< 0.001 %"),
+        (0.00012, "0.012 %"),
+        (0.00999, "1 %"),
+        (0.12345, "12.3 %"),
+        (0.5, "50 %"),
+        (0.99999, "99.9 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_a_percentage_shows_small_shares_and_is_100_only_for_the_whole(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
 def test_call_and_flags_are_columns_only_where_something_stands_in_them() -> None:
     flagged = row(call=3, measures={"saturation": saturation(flags=("few_rows",))})
     header, _, line = str(Report((flagged,))).splitlines()[:3]
@@ -737,6 +837,64 @@ def test_fewer_than_two_rows_and_rows_left_out_are_said() -> None:
         "a: fewer than two rows in eval: no variance to measure",
         "b: rows with a NaN or an infinity were left out",
     ]
+
+
+def test_layers_whose_weights_are_all_zero_are_found() -> None:
+    (found,) = persistence_findings([weight("a"), weight("dead", 0.0, flags=("zero",))])
+    assert (found.level, found.layer, found.message) == ("warning", "dead", "dead: every weight is zero")
+    assert persistence_findings([row(), row("b", measures={"persistence": None})]) == ()
+
+
+@pytest.mark.parametrize(
+    ("shares", "layer", "who"),
+    [
+        ([1.0, 0.02, 0.0999], "l0", "in l0"),
+        ([0.05, 0.02, 0.01], None, "of a layer that is not shown here"),
+    ],
+)
+def test_a_scale_that_one_weight_sets_far_above_all_other_layers_is_found(
+    shares: list[float], layer: str | None, who: str
+) -> None:
+    (found,) = persistence_findings([weight(f"l{i}", share) for i, share in enumerate(shares)])
+    assert (found.level, found.layer) == ("info", None)
+    assert found.message.startswith(f"the scale 2 is a weight {who}; no other layer reaches a tenth of it")
+    assert found.evidence == {"scale": 2.0, "layer": layer, "others": max(s for s in shares if s < 0.1)}
+
+
+@pytest.mark.parametrize("shares", [[1.0, 0.1, 0.01], [1.0, 0.01], [0.0, 0.0, 0.0], []])
+def test_a_scale_that_two_layers_reach_or_that_few_layers_share_is_no_finding(shares: list[float]) -> None:
+    assert persistence_findings([weight(f"l{i}", share) for i, share in enumerate(shares)]) == ()
+
+
+# ---- two reports in one ----
+
+
+def test_joined_rows_carry_weights_where_the_bare_name_leads(report: Report) -> None:
+    both = join(report, Report((weight("fc"), weight("conv"), weight("new")), totals=TOTALS))
+    assert [(r.name, r.mode) for r in both] == [
+        *(("conv", "train"), ("conv", "eval"), ("fc", "train"), ("fc", "eval"), ("new", None)),
+    ]
+    assert set(both["fc"].measures) == {"saturation", "effective_dimension", "persistence"}
+    assert "persistence" not in both["fc", "train"].measures
+    assert both["fc"].kind == "Linear"
+    assert both.totals == {**report.totals, **TOTALS}
+    assert both.provenance == report.provenance
+
+
+def test_a_layer_with_several_call_sites_keeps_its_weight_in_a_row_of_its_own() -> None:
+    sites = Report((row("fc", "eval", call=0), row("fc", "eval", call=1)))
+    both = join(sites, Report((weight("fc"),)))
+    assert [(r.name, r.call, r.mode) for r in both] == [("fc", 0, "eval"), ("fc", 1, "eval"), ("fc", None, None)]
+    assert both["fc", None, None].persistence.total == 3.25
+
+
+def test_joined_coverage_skips_only_what_neither_measured(report: Report) -> None:
+    skipped = (Skipped("fc", "one axis", 9), Skipped("norm", "one axis", 9))
+    other = Coverage(3, skipped, 5000, 6000, {"a": ("b",)}, ("n",))
+    coverage = join(report, Report((weight("head"),), other)).coverage
+    assert [skipped.name for skipped in coverage.skipped] == ["big", "norm"]
+    assert (coverage.measured, coverage.parameters_measured, coverage.parameters_total) == (3, 5000, 6000)
+    assert (coverage.aliases, coverage.notes) == ({"a": ("b",), "fc": ("tied",)}, ("attached after 3 passes", "n"))
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

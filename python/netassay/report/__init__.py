@@ -1,7 +1,18 @@
 """Where measurements go: rows, coverage, findings and provenance in one Report. No numerics here."""
 
-from .findings import saturation_findings
+from .findings import persistence_findings, saturation_findings
+from .join import join
 from .report import Report
 from .rows import Coverage, Finding, Row, Skipped, UnknownLayer
 
-__all__ = ["Coverage", "Finding", "Report", "Row", "Skipped", "UnknownLayer", "saturation_findings"]
+__all__ = [
+    "Coverage",
+    "Finding",
+    "Report",
+    "Row",
+    "Skipped",
+    "UnknownLayer",
+    "join",
+    "persistence_findings",
+    "saturation_findings",
+]

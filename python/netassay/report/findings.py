@@ -9,6 +9,7 @@ from typing import Any
 from .rows import Finding, Row, arrange
 
 TAIL_SHARE = 0.5
+SCALE_SHARE = 0.1
 
 
 def saturation_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
@@ -26,6 +27,38 @@ def saturation_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
         layers.setdefault((row.name, row.call), []).append(row)
     found = [finding for layer in layers.values() for finding in _of_layer(layer)]
     return (*found, *_tail(measured))
+
+
+def persistence_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
+    """Layers whose weights are all zero, and a scale that makes every other layer look alike.
+
+    One finding per layer; then at most one for the scale, whose threshold is this project's definition: of at least
+    three layers at most one has a weight of a tenth of the scale or more. Every other layer then has a normalized
+    persistence of 0.9 or more, whatever its weights are.
+    """
+    measured = [row for row in arrange(rows) if row.measures.get("persistence") is not None]
+    zero = tuple(
+        Finding("warning", row.name, f"{_label(row)}: every weight is zero", {"parameters": row.parameters})
+        for row in measured
+        if "zero" in row.persistence.flags
+    )
+    return (*zero, *_scale(measured))
+
+
+def _scale(measured: Sequence[Row]) -> Iterator[Finding]:
+    largest = {_label(row): float(max(row.persistence.weights, default=0.0)) for row in measured}
+    above = [name for name, share in largest.items() if share >= SCALE_SHARE]
+    if len(measured) < 3 or len(above) > 1 or not any(largest.values()):
+        return
+    others = max(share for name, share in largest.items() if name not in above)
+    who = f"in {above[0]}" if above else "of a layer that is not shown here"
+    scale = measured[0].persistence.scale
+    message = (
+        f"the scale {scale:.6g} is a weight {who}; no other layer reaches a tenth of it (at most {others:.2g} of it),"
+        " which alone puts their persistence at 0.9 or more: compare them over scales of their own,"
+        " netassay.persistence.neural_persistence(weight)"
+    )
+    yield Finding("info", None, message, {"scale": scale, "layer": above[0] if above else None, "others": others})
 
 
 def _of_layer(rows: Sequence[Row]) -> Iterator[Finding]:

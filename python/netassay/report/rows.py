@@ -30,7 +30,7 @@ class Row:
     Attributes:
         name: qualified name of the layer; the root is "(root)".
         call: 0, 1, ... where a name has call sites of its own, else None.
-        mode: the root's mode during the passes measured; None for weights and structure.
+        mode: the root's mode during the passes measured; None where nothing ran.
         kind: class name of the layer.
         shape: of the weight, (out, in, ...); None without one.
         parameters: a count of scalars.
@@ -66,10 +66,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A layer that has no result, and why."""
+    """A layer, or a tensor of a checkpoint, that has no result, and why.
+
+    Attributes:
+        parameters: a count of the scalars in it; None where they were not counted.
+    """
 
     name: str
     reason: str
+    parameters: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ EXACT = 2**53
 MEASURES = {
     "saturation": ("netassay.saturation", "Saturation"),
     "effective_dimension": ("netassay.saturation", "EffectiveDimension"),
+    "persistence": ("netassay.persistence", "NeuralPersistence"),
 }
 
 

@@ -1,35 +1,57 @@
-"""A report as text for people: the table, then totals, coverage and findings. Never coloured, never cut."""
+"""A report as text for people: the table, then totals, coverage and findings. Never coloured, names never cut."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from .rows import Coverage, Finding, Row
+from .rows import Coverage, Finding, Row, Skipped
 from .tables import printable, scalars
 
 if TYPE_CHECKING:
     from .report import Report
 
 _NARROW, _WIDE = 80, 120
+_GAP = 3  # between two columns
 _ABSENT = "-"
+_TIED = "\u00a0%"  # where no line breaks; what does not print has been escaped, so it comes from nowhere else
 _MOST_FINDINGS = 12
+_MOST_NAMES, _FIRST_NAMES = 8, 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
-    """A heading and what stands under it; a column in which no row has anything is left out."""
+class Column:
+    """A heading and what stands under it; a column in which no row has anything is left out.
+
+    Attributes:
+        rank: where the width is limited, the column with the highest rank is left out first; one of rank 0 never.
+    """
 
     heading: str
-    value: Callable[[Row], Any]
+    value: Callable[[Any], Any]
     form: str = ""
+    rank: int = 0
 
 
 def _result(measure: str, field: str) -> Callable[[Row], Any]:
     return lambda row: getattr(row.measures.get(measure), field, None)
+
+
+def _shape(row: Row) -> str | None:
+    """Of a weight; where something ran, the table is about activations."""
+    return "x".join(map(str, row.shape)) if row.calls is None and row.shape else None
+
+
+def _parameters(row: Row) -> int | None:
+    return None if _shape(row) is None else row.parameters
+
+
+def _largest(row: Row) -> float | None:
+    weights = _result("persistence", "weights")(row)
+    return None if _shape(row) is None or weights is None or not len(weights) else float(weights[0])
 
 
 def _rows_used(row: Row) -> Any:
@@ -43,56 +65,94 @@ def _flags(row: Row) -> str | None:
 
 
 _COLUMNS = (
-    _Column("layer", lambda row: row.name),
-    _Column("call", lambda row: row.call),
-    _Column("kind", lambda row: row.kind),
-    _Column("mode", lambda row: row.mode),
-    _Column("width", _result("saturation", "width"), ","),
-    _Column("rows", _rows_used, ","),
-    _Column("dimension", _result("saturation", "dimension"), ","),
-    _Column("saturation", _result("saturation", "value"), ".3f"),
-    _Column("effective dimension", _result("effective_dimension", "value"), ",.2f"),
-    _Column("flags", _flags),
+    Column("layer", lambda row: row.name),
+    Column("call", lambda row: row.call),
+    Column("kind", lambda row: row.kind or None, rank=3),
+    Column("mode", lambda row: row.mode),
+    Column("shape", _shape, rank=1),
+    Column("parameters", _parameters, ",", rank=4),
+    Column("width", _result("saturation", "width"), ","),
+    Column("rows", _rows_used, ","),
+    Column("dimension", _result("saturation", "dimension"), ","),
+    Column("saturation", _result("saturation", "value"), ".3f"),
+    Column("effective dimension", _result("effective_dimension", "value"), ",.2f"),
+    Column("persistence", _result("persistence", "normalized"), ".3f"),
+    Column("max/scale", _largest, ".3f", rank=2),
+    Column("flags", _flags),
 )
 
 
-def render(report: Report) -> str:
-    """The whole report; as wide as the table needs, prose wrapped between 80 and 120 columns."""
-    table = _table(report.layers) if report.layers else "no layers measured"
-    width = min(max(_NARROW, *map(len, table.splitlines())), _WIDE)
-    parts = [table]
+def render(report: Report, width: int | None = None) -> str:
+    """The whole report.
+
+    Args:
+        width: of a terminal, to which prose is wrapped and for which columns are left out; None: the table is as wide
+            as it needs to be, prose is wrapped between 80 and 120 columns.
+    """
+    body = table(_COLUMNS, report.layers, width) if report.layers else "no layers measured"
+    wrapped = width or min(max(_NARROW, *map(len, body.splitlines())), _WIDE)
+    parts = [body]
     for heading, lines, hang in (
         ("totals", _totals(report.totals), 4),
         ("coverage", _coverage(report.coverage), 4),
         ("findings", _findings(report.findings), 11),
     ):
-        if text := "\n".join(_wrap(line, width, hang) for line in lines):
+        if text := wrap(lines, wrapped, hang):
             parts.append(f"{heading}\n{text}")
     return "\n\n".join(parts)
 
 
-def _table(rows: tuple[Row, ...]) -> str:
+def table(columns: Sequence[Column], rows: Iterable[Any], width: int | None = None) -> str:
+    """Rows under their headings; with a width, columns that do not fit are left out and named below."""
+    rows = tuple(rows)
+    filled = {column: cells for column in columns if (cells := _cells(column, rows)) is not None}
+    shown = _fit(filled, width)
+    text = _grid({column: filled[column] for column in shown})
+    if left_out := [column.heading for column in filled if column not in shown]:
+        text += f"\n(not shown in {width} columns: {', '.join(left_out)})"
+    return text
+
+
+def _cells(column: Column, rows: Sequence[Any]) -> tuple[bool, list[str]] | None:
+    """Whether the column is of numbers, and its cells; None where no row has anything."""
+    values = [column.value(row) for row in rows]
+    if all(value is None for value in values):
+        return None
+    numeric = all(value is None or isinstance(value, int | float) for value in values)
+    absent = _ABSENT if numeric else ""
+    return numeric, [absent if value is None else _show(value, column.form) for value in values]
+
+
+def _fit(filled: Mapping[Column, tuple[bool, list[str]]], width: int | None) -> list[Column]:
+    from rich.cells import cell_len
+
+    rooms = {column: max(map(cell_len, (column.heading, *cells))) for column, (_, cells) in filled.items()}
+    shown = list(filled)
+    while width is not None and sum(rooms[column] + _GAP for column in shown) - _GAP > width:
+        last = max(shown, key=lambda column: column.rank, default=None)
+        if last is None or last.rank == 0:
+            break
+        shown.remove(last)
+    return shown
+
+
+def _grid(columns: Mapping[Column, tuple[bool, list[str]]]) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    cells: list[list[str]] = []
-    for column in _COLUMNS:
-        values = [column.value(row) for row in rows]
-        if any(value is not None for value in values):
-            numeric = all(value is None or isinstance(value, int | float) for value in values)
-            table.add_column(column.heading, justify="right" if numeric else "left", no_wrap=True)
-            absent = _ABSENT if numeric else ""
-            cells.append([absent if value is None else _show(value, column.form) for value in values])
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column, (numeric, _) in columns.items():
+        grid.add_column(column.heading, justify="right" if numeric else "left", no_wrap=True)
+    cells = [cells for _, cells in columns.values()]
     for line in zip(*cells, strict=True):
-        table.add_row(*map(Text, line))  # Text: a name such as [red] is no markup
+        grid.add_row(*map(Text, line))  # Text: a name such as [red] is no markup
     room = sum(2 * max(map(len, column)) + 24 for column in cells)
     out = io.StringIO()
     # every choice is given here, else the environment (FORCE_COLOR, COLUMNS, a notebook) would make it
     plain = Console(file=out, width=room, color_system=None, force_terminal=False, force_jupyter=False)
-    plain.print(table)
+    plain.print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
@@ -110,10 +170,22 @@ def _show(value: Any, form: str = "") -> str:
 
 
 def _totals(totals: Mapping[str, Any]) -> Iterator[str]:
-    flat = dict(_flatten(totals))
+    flat: dict[str, str] = {}
+    for name, value in totals.items():
+        sentence = _persistence(value) if name == "persistence" else None
+        flat.update({name: sentence} if sentence else _flatten({name: value}))
     room = max(map(len, flat), default=0)
-    for name, value in flat.items():
-        yield f"  {name:<{room}}  {value}"
+    for name, text in flat.items():
+        yield f"  {name:<{room}}  {text}"
+
+
+def _persistence(value: Any) -> str | None:
+    """The network's value in words; None for what measure_weights did not make (a file may hold anything)."""
+    match value:
+        case {"normalized": float(mean), "total": float(total), "scale": float(scale), "layers": int(layers)}:
+            flags = "".join(f"; {flag}" for flag in map(_show, value.get("flags", ())))
+            return f"{mean:.3f}, mean of {layers:,} layers; scale {scale:.6g}; sum of totals {total:.6g}{flags}"
+    return None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -133,18 +205,40 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _coverage(coverage: Coverage) -> Iterator[str]:
     line = f"  layers: {coverage.measured:,} measured, {len(coverage.skipped):,} skipped"
-    if coverage.parameters_total:
-        line += f"; parameters: {coverage.parameters_measured:,} of {coverage.parameters_total:,} measured"
+    measured, total = coverage.parameters_measured, coverage.parameters_total
+    if total:
+        line += f"; parameters: {measured:,} of {total:,} measured"
+        line += f" ({percent(measured / total)})" if 0 < measured < total else ""
     yield line
-    reasons: dict[str, list[str]] = {}
-    for layer in coverage.skipped:
-        reasons.setdefault(layer.reason, []).append(layer.name)
-    for reason, names in reasons.items():
-        yield f"  skipped, {printable(reason)}: {', '.join(map(printable, names))}"
+    yield from skipped_lines(coverage.skipped, total)
     for name, others in coverage.aliases.items():
         yield f"  {printable(name)} is also {', '.join(map(printable, others))}"
     for note in coverage.notes:
         yield f"  {printable(note)}"
+
+
+def skipped_lines(skipped: Sequence[Skipped], total: int) -> Iterator[str]:
+    """One line per reason: how many, their share of `total` parameters where it is known, and the first names."""
+    reasons: dict[str, list[Skipped]] = {}
+    for one in skipped:
+        reasons.setdefault(one.reason, []).append(one)
+    for reason, several in reasons.items():
+        count = sum(one.parameters or 0 for one in several)
+        many = f" {len(several):,}" if len(several) > 1 else ""
+        share = f" ({percent(count / total)} of parameters)" if count and total else ""
+        shown = several if len(several) <= _MOST_NAMES else several[:_FIRST_NAMES]
+        names, more = ", ".join(printable(one.name) for one in shown), len(several) - len(shown)
+        yield f"  skipped{many}, {printable(reason)}{share}: {names}" + (f" and {more:,} more" if more else "")
+
+
+def percent(share: float) -> str:
+    """A share as a percentage that shows small ones, and 100 only for the whole."""
+    value = 100 * share
+    if 0 < value < 0.001:
+        return "< 0.001 %"
+    if value < 1:
+        return f"{value:.2g} %"
+    return f"{value if share >= 1 else min(value, 99.9):.3g} %"
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
@@ -155,15 +249,20 @@ def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
         yield f"  and {len(told) - _MOST_FINDINGS} more: see report.findings"
 
 
+def wrap(lines: Iterable[str], width: int, hang: int) -> str:
+    """Lines broken between words at `width`, the rest of each indented by `hang`."""
+    return "\n".join(_wrap(line, width, hang) for line in lines)
+
+
 def _wrap(line: str, width: int, hang: int) -> str:
     if len(line) <= width:
         return line
     lines = textwrap.wrap(
-        line,
+        line.replace(" %", _TIED),
         width,
         subsequent_indent=" " * hang,
         replace_whitespace=False,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return "\n".join(lines)
+    return "\n".join(lines).replace(_TIED, " %")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
-import fnmatch
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netassay.base.errors import SelectionError
+from netassay.sources import patterns as _patterns
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,45 +105,19 @@ def select(model: nn.Module, patterns: object) -> dict[str, Layer]:
         names.setdefault(id(module), []).append(name or ROOT)
         modules[id(module)] = module
     usual = _usual(modules)
-    chosen: dict[int, bool] = {}
-    for pattern in _sequence(patterns):
-        excludes = isinstance(pattern, str) and pattern.startswith("!")
-        found = _matches(pattern[1:] if excludes else pattern, names, modules)
-        if not found:
-            known = [name for several in names.values() for name in several]
-            near = difflib.get_close_matches(str(pattern).lstrip("!"), known, n=1)
-            hint = f"; the nearest name is {near[0]!r}" if near else ""
-            raise SelectionError(f"layers: got {pattern!r}, which matches no module of {type(model).__name__}{hint}")
-        if not excludes and isinstance(pattern, str) and any(c in pattern for c in "*?["):
-            found = [key for key in found if key in usual] or found
-            if pattern == "*":
-                found = [key for key in found if key in usual]
-        chosen.update((key, not excludes) for key in found)
-    layers = [Layer(names[key][0], modules[key], tuple(names[key][1:])) for key in modules if chosen.get(key)]
-    if not layers:
-        raise SelectionError(f"layers: {patterns!r} selects no layer of {type(model).__name__}")
+
+    def matches(pattern: object, excludes: bool) -> list[int]:
+        if isinstance(pattern, type):
+            return [key for key, module in modules.items() if isinstance(module, pattern)]
+        found = _patterns.named(str(pattern), names)
+        if excludes or not _patterns.wild(str(pattern)):
+            return found
+        carrying = [key for key in found if key in usual]
+        return carrying if pattern == "*" else carrying or found
+
+    keys = _patterns.choose(patterns, names, of=type(model).__name__, kind="module", matches=matches, types=True)
+    layers = [Layer(names[key][0], modules[key], tuple(names[key][1:])) for key in keys]
     return {layer.name: layer for layer in layers}
-
-
-def _sequence(patterns: object) -> list[Any]:
-    if isinstance(patterns, (str, type)):
-        patterns = [patterns]
-    if isinstance(patterns, Iterable):
-        several = list(patterns)
-        if several and all(isinstance(pattern, (str, type)) for pattern in several):
-            # Exclusions alone exclude from everything that "*" stands for.
-            only_excludes = all(isinstance(p, str) and p.startswith("!") for p in several)
-            return ["*", *several] if only_excludes else several
-    raise SelectionError(f"layers: got {patterns!r}, expected a pattern, a module type, or a sequence of them")
-
-
-def _matches(pattern: object, names: Mapping[int, list[str]], modules: Mapping[int, nn.Module]) -> list[int]:
-    if isinstance(pattern, type):
-        return [key for key, module in modules.items() if isinstance(module, pattern)]
-    text = str(pattern)
-    if not any(c in text for c in "*?["):
-        return [key for key, several in names.items() if text in several]
-    return [key for key, several in names.items() if any(fnmatch.fnmatchcase(name, text) for name in several)]
 
 
 def _usual(modules: Mapping[int, nn.Module]) -> set[int]:

@@ -1,0 +1,78 @@
+"""Which of several named things patterns select: layers of a module, weights of a checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from netassay.base.errors import SelectionError
+
+Thing = TypeVar("Thing")
+
+_WILD = "*?["
+
+
+def choose(
+    patterns: object,
+    names: Mapping[Thing, Sequence[str]],
+    *,
+    of: str,
+    kind: str,
+    matches: Callable[[Any, bool], list[Thing]] | None = None,
+    types: bool = False,
+) -> list[Thing]:
+    """The things that patterns select, in their own order.
+
+    Args:
+        patterns: a glob (fnmatch; * crosses dots) or a sequence of them. A leading ! excludes; the last match wins;
+            exclusions alone exclude from everything that "*" stands for.
+        names: thing -> every name it has.
+        of, kind: for messages: what is searched, and what a thing is called ("layer" of "Mlp").
+        matches: (pattern without !, whether it excludes) -> things; None: those with a name that the pattern matches.
+        types: whether a pattern may be a class.
+
+    Raises:
+        SelectionError: a pattern matches nothing, or nothing is left.
+    """
+    find = matches or (lambda pattern, excludes: named(pattern, names))
+    chosen: dict[Thing, bool] = {}
+    for pattern in _sequence(patterns, types):
+        excludes = isinstance(pattern, str) and pattern.startswith("!")
+        found = find(pattern[1:] if excludes else pattern, excludes)
+        if not found:
+            known = [name for several in names.values() for name in several]
+            near = difflib.get_close_matches(str(pattern).lstrip("!"), known, n=1)
+            hint = f"; the nearest name is {near[0]!r}" if near else ""
+            raise SelectionError(f"layers: got {pattern!r}, which matches no {kind} of {of}{hint}")
+        chosen.update((thing, not excludes) for thing in found)
+    left = [thing for thing in names if chosen.get(thing)]
+    if not left:
+        raise SelectionError(f"layers: {patterns!r} selects no {kind} of {of}")
+    return left
+
+
+def named(pattern: str, names: Mapping[Thing, Sequence[str]]) -> list[Thing]:
+    """The things with a name that one pattern matches; without wildcards it is the name itself."""
+    if not wild(pattern):
+        return [thing for thing, several in names.items() if pattern in several]
+    return [thing for thing, several in names.items() if any(fnmatch.fnmatchcase(name, pattern) for name in several)]
+
+
+def wild(pattern: str) -> bool:
+    """Whether a pattern has wildcards."""
+    return any(c in pattern for c in _WILD)
+
+
+def _sequence(patterns: object, types: bool) -> list[Any]:
+    kinds = (str, type) if types else (str,)
+    if isinstance(patterns, kinds):
+        patterns = [patterns]
+    if isinstance(patterns, Iterable):
+        several = list(patterns)
+        if several and all(isinstance(pattern, kinds) for pattern in several):
+            only_excludes = all(isinstance(p, str) and p.startswith("!") for p in several)
+            return ["*", *several] if only_excludes else several
+    expected = "a pattern, a module type, or a sequence of them" if types else "a pattern or a sequence of them"
+    raise SelectionError(f"layers: got {patterns!r}, expected {expected}")

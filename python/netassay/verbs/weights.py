@@ -1,0 +1,261 @@
+"""measure_weights: the weights of a checkpoint or a model are measured as they stand, one at a time."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import netassay
+from netassay import _core
+from netassay import persistence as _persistence
+from netassay.base import threads as _threads
+from netassay.base.arrays import View
+from netassay.base.errors import DomainError, NonFinite, NothingObserved
+from netassay.report import Coverage, Report, Row, Skipped, persistence_findings
+from netassay.sources import patterns
+from netassay.sources.checkpoint import Checkpoint, Stored, open_checkpoint
+
+#: Told before each weight is read, and once at the end: track(tensor, bytes done, bytes in all).
+Track: TypeAlias = Callable[[str, int, int], None]
+
+_MEASURES = ("persistence",)
+
+
+class NonFiniteWeights(NonFinite):
+    """Weights hold a NaN or an infinity; `report` has every other one."""
+
+    report: Report
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while weights were measured; `report` has those that were finished."""
+
+    report: Report
+
+
+def measure_weights(
+    source: Any,
+    *,
+    measures: tuple[str, ...] = ("persistence",),
+    layers: object = "*",
+    threads: int | None = None,
+    memory: float | None = None,
+    nonfinite: str = "raise",
+    track: Track | None = None,
+) -> Report:
+    """Measures the weights of a checkpoint or a model, with one of them in memory at a time.
+
+    Neural persistence (`netassay.persistence`) of every weight matrix over one scale, the largest |w| of all of them,
+    selected or not. A convolution is one (out, in / groups * kh * kw) matrix, a transposed one is transposed first;
+    each stacked matrix of a recurrent layer, and an attention's in_proj_weight, is one matrix. Biases and norms have no
+    matrix; they stand in `report.coverage.skipped`, as does everything else that was left out, each with its reason.
+    The report does not depend on the number of threads. No torch is needed for safetensors.
+
+    Args:
+        source: path of a .safetensors, .pt, .pth, .th or .bin file, of a directory or an index.json of shards; a
+            state_dict; an nn.Module.
+        measures: ("persistence",).
+        layers: a glob (fnmatch; * crosses dots) on names of layers, or of tensors where it matches no layer, or a
+            sequence of them. "!" excludes, the last match wins.
+        threads: for reading and measuring; None: see `netassay.base.threads`.
+        memory: bytes that may be taken; None: what is free.
+        nonfinite: what a NaN or an infinity does: "raise" once the other weights are measured, or "skip".
+        track: told how far it is: track(tensor, bytes done, bytes in all).
+
+    Returns:
+        A Report with one row per layer in order of storage, `row.persistence` a NeuralPersistence; `report.totals`
+        has the network's {normalized: mean over the layers, total: sum, scale, layers: how many, flags}.
+
+    Raises:
+        NonFinite: a weight holds a NaN or an infinity, its message naming tensor and index; its `report` has every
+            other weight, over the scale of those. OSError, CorruptCheckpoint: the file cannot be read, or is none.
+            LimitExceeded: more memory is needed than there is. NothingObserved: no weight matrix in it.
+            SelectionError: a pattern that matches nothing. DomainError: an option outside its domain.
+            KeyboardInterrupt: Ctrl-C; its `report` has what was finished, with the flag "partial" in its totals.
+    """
+    measures = (measures,) if isinstance(measures, str) else tuple(measures)
+    _require(bool(measures) and set(measures) <= set(_MEASURES), "measures", measures, f"one or more of {_MEASURES}")
+    _require(nonfinite in ("raise", "skip"), "nonfinite", nonfinite, "'raise' or 'skip'")
+    _require(memory is None or memory >= 0, "memory", memory, "bytes, at least 0, or None")
+    count = _threads.resolve(threads)
+    with open_checkpoint(source, memory=memory) as checkpoint:
+        weights = _Pass(checkpoint, selected(checkpoint, layers, "measure_weights"), count)
+        try:
+            weights.run(track or (lambda tensor, done, total: None))
+        except KeyboardInterrupt as interrupt:
+            interrupted = Interrupted()
+            interrupted.report = weights.report()
+            raise interrupted from interrupt
+        report = weights.report()
+    if weights.nonfinite and nonfinite == "raise":
+        error = NonFiniteWeights(weights.told())
+        error.report = report
+        raise error
+    return report
+
+
+def selected(checkpoint: Checkpoint, layers: object, verb: str) -> Sequence[int]:
+    """Places in `checkpoint.weights` of those that patterns select.
+
+    Raises NothingObserved (there are none), SelectionError.
+    """
+    weights = checkpoint.weights
+    if not weights:
+        reasons = ", ".join(dict.fromkeys(skip.reason for skip in checkpoint.skipped)) or "it holds no tensors"
+        raise NothingObserved(f"{verb}: {checkpoint.source}: got no weight matrix ({reasons})")
+    names = {place: (weight.layer, *weight.aliases) for place, weight in enumerate(weights)}
+    tensors = {place: (weight.name,) for place, weight in enumerate(weights)}
+
+    def matches(pattern: str, excludes: bool) -> list[int]:
+        # not both at once: "*e*" would match every tensor that is called weight
+        return patterns.named(pattern, names) or patterns.named(pattern, tensors)
+
+    return patterns.choose(layers, names, of=checkpoint.source, kind="weight", matches=matches)
+
+
+class _Pass:
+    """One pass over the weights of a checkpoint: what has been read so far, and the report of it at any time.
+
+    Each weight is noted by one assignment once it is finished, so that an interruption leaves only whole ones.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, chosen: Sequence[int], threads: int) -> None:
+        self._checkpoint, self._chosen, self._threads = checkpoint, frozenset(chosen), threads
+        self._trees: dict[int, _persistence.SpanningTree] = {}
+        self._maxima: dict[int, float] = {}
+        self.nonfinite: dict[int, str] = {}
+
+    def run(self, track: Track) -> None:
+        """Reads and measures every weight."""
+        done, total = 0, self._checkpoint.nbytes
+        for place, stored in enumerate(self._checkpoint.weights):
+            track(stored.name, done, total)
+            self._measure(place, stored)
+            done += stored.nbytes
+        track("", total, total)
+
+    def _measure(self, place: int, stored: Stored) -> None:
+        view = self._checkpoint.read(stored, threads=self._threads)
+        try:
+            if place in self._chosen:
+                self._trees[place] = _persistence.spanning_tree(_matrix(stored, view), threads=self._threads)
+            else:
+                self._maxima[place] = _persistence.largest(view, threads=self._threads)
+        except NonFinite:
+            self.nonfinite[place] = _wrong(view)
+
+    def told(self) -> str:
+        """What is wrong with the first weight that is not finite, and how many others there are."""
+        place, what = next(iter(self.nonfinite.items()))
+        others = len(self.nonfinite) - 1
+        more = f", and of {others} more weights" if others > 1 else ", and of one more weight" if others else ""
+        name = self._checkpoint.weights[place].name
+        return f"measure_weights: {self._checkpoint.source}: tensor {name!r}: {what}{more}; nonfinite='skip' allows it"
+
+    def report(self) -> Report:
+        """Of what has been read so far."""
+        maxima = {**self._maxima, **{place: tree.maximum for place, tree in self._trees.items()}}
+        scale = max(maxima.values(), default=0.0)
+        rows = tuple(self._row(place, scale) for place in sorted(self._trees))
+        left = len(self._checkpoint.weights) - len(maxima) - len(self.nonfinite)
+        flags = (("nonfinite",) if self.nonfinite else ()) + (("partial",) if left else ())
+        return Report(
+            layers=rows,
+            coverage=self._coverage(left),
+            totals={"persistence": _totals([row.measures["persistence"] for row in rows], scale, flags)},
+            findings=persistence_findings(rows),
+            provenance=self._provenance(),
+        )
+
+    def _row(self, place: int, scale: float) -> Row:
+        stored = self._checkpoint.weights[place]
+        measures = {"persistence": self._trees[place].persistence(scale=scale)}
+        return Row(stored.layer, None, None, stored.kind, stored.shape, stored.parameters, None, measures)
+
+    def _coverage(self, left: int) -> Coverage:
+        weights = self._checkpoint.weights
+        skipped = [Skipped(skip.name, skip.reason, skip.parameters) for skip in self._checkpoint.skipped]
+        for place, stored in enumerate(weights):
+            if place not in self._trees:
+                skipped.append(Skipped(stored.layer, self._reason(place), stored.parameters))
+        notes = [*self._checkpoint.notes]
+        if left:
+            read = len(weights) - left
+            what = f"interrupted: {read:,} of {len(weights):,} weights were read"
+            notes.append(f"{what}, and the scale is the largest |w| of those")
+        elif self.nonfinite:
+            notes.append("the scale is the largest |w| of the weights that are finite")
+        measured = [weights[place] for place in self._trees]
+        return Coverage(
+            measured=len({stored.layer for stored in measured}),
+            skipped=tuple(skipped),
+            parameters_measured=sum(stored.parameters for stored in measured),
+            parameters_total=self._checkpoint.parameters,
+            aliases={stored.layer: stored.aliases for stored in weights if stored.aliases},
+            notes=tuple(notes),
+        )
+
+    def _reason(self, place: int) -> str:
+        if place in self.nonfinite:
+            return self.nonfinite[place]
+        return "not selected" if place not in self._chosen else "not reached"
+
+    def _provenance(self) -> dict[str, Any]:
+        torch = sys.modules.get("torch")
+        return {
+            "netassay": netassay.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": None if torch is None else torch.__version__,
+            "lapack": None,
+            "isa": _core.isa(),
+            "threads": self._threads,
+            "seed": None,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "source": self._checkpoint.source,
+            "wrappers": list(self._checkpoint.wrappers),
+            "fingerprint": self._checkpoint.fingerprint,
+        }
+
+
+def _totals(results: Sequence[_persistence.NeuralPersistence], scale: float, flags: tuple[str, ...]) -> dict[str, Any]:
+    network = _persistence.summarize(results) if results else None
+    return {
+        "normalized": network.normalized if network else None,
+        "total": network.total if network else None,
+        "scale": scale,
+        "layers": len(results),
+        "flags": (*(network.flags if network else ()), *flags),
+    }
+
+
+def _matrix(stored: Stored, view: View) -> View:
+    """The weight as (out, in / groups, *kernel).
+
+    A transposed convolution keeps (in, out / groups, *kernel), the inputs of each group together.
+    """
+    if not stored.transposed:
+        return view
+    inputs, outputs, *kernel = view.array.shape
+    groups = stored.groups
+    grouped = view.array.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
+    return View(grouped.reshape(groups * outputs, inputs // groups, *kernel), view.dtype)
+
+
+def _wrong(view: View) -> str:
+    """What is not finite, by its index in the weight as it is stored."""
+    try:
+        _persistence.largest(view)
+    except NonFinite as error:
+        return str(error).removeprefix("largest: ")
+    raise AssertionError("finite after all")
+
+
+def _require(holds: bool, option: str, got: object, expected: str) -> None:
+    if not holds:
+        raise DomainError(f"measure_weights: got {option}={got!r}, expected {expected}")
