@@ -297,10 +297,10 @@ def sortedness(weight: ArrayLike) -> float:
     values = _magnitudes(weight, "sortedness")
     values = values / (values.max() or 1.0)
     values = values[:, np.argsort(values.mean(axis=0), kind="stable")]
-    values = values[np.argsort(values.mean(axis=1), kind="stable")].astype(np.float32)
-    i, j = np.indices(values.shape)
-    diagonal = values.ravel()[np.lexsort((i.ravel(), (i + j).ravel()))]
-    return max(map(_core.persistence.kendall_tau, (diagonal, values.ravel(), values.T.ravel())))
+    ordered = values[np.argsort(values.mean(axis=1), kind="stable")].astype(np.float32)
+    i, j = np.indices(ordered.shape)
+    diagonal = ordered.ravel()[np.lexsort((i.ravel(), (i + j).ravel()))]
+    return max(_core.persistence.kendall_tau(path) for path in (diagonal, ordered.ravel(), ordered.T.ravel()))
 
 
 def _tree(weight: ArrayLike, bias: ArrayLike | None, threads: int | None, function: str) -> SpanningTree:
