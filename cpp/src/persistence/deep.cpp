@@ -230,7 +230,7 @@ DeepGraphPersistence deep(std::span<const AnyWeight> weights, const DeepOptions&
     lifetimes.add(persistence::power(1 - out.weights.back(), options.p));
   }
   out.total = persistence::root(lifetimes.value(), options.p);
-  out.normalized = out.total / persistence::root(static_cast<double>(found.size()), options.p);
+  out.normalized = persistence::root(lifetimes.value() / static_cast<double>(found.size()), options.p);
   return out;
 }
 

@@ -13,7 +13,7 @@ using persistence::root;
 using persistence::Sum;
 
 double divide(double weight, double scale, bool single) {
-  if (scale == 0) return 0;
+  if (weight == 0) return 0;
   return single ? static_cast<double>(static_cast<float>(weight) / static_cast<float>(scale)) : weight / scale;
 }
 
@@ -51,7 +51,7 @@ NeuralPersistence neural_persistence(std::span<const double> tree, std::span<con
   bound.add(-power(1 - out.weights.front(), p));
 
   out.total = root(lifetimes.value(), p);
-  out.normalized = out.total / root(static_cast<double>(tree.size()), p);
+  out.normalized = root(lifetimes.value() / static_cast<double>(tree.size()), p);
   out.lower_bound = root(std::max(0.0, bound.value()), p);
   return out;
 }
