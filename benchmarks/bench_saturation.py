@@ -7,7 +7,6 @@ column. Errors are max |a_ij - b_ij| / sqrt(b_ii b_jj), b the same sum in float6
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
 import importlib
@@ -16,17 +15,14 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import common
 import models
-from common import Case, Timing
+from common import Case, Group, Pending, Timing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-#: A case yet to be run: its name, and what runs it.
-Pending: TypeAlias = tuple[str, Callable[[], Case]]
 
 #: Errors allowed: ours at ROWS rows of any type, delve's (float64 sums), and those of torch's own product.
 OURS, DELVE, TORCH = 1e-6, 1e-10, {"float64": 1e-12, "float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}
@@ -301,53 +297,25 @@ def step_row(case: Case) -> list[str]:
 
 STREAM = ("", "netassay ms", "torch x", "delve x", "/ read", "/ products", "error", "torch's")
 STEP = ("", "bare ms", "watched / bare", "delve / bare", "bare / bare", "report s", "delve's s", "error")
-GROUPS: dict[str, tuple[str, Callable[[int], Iterator[Pending]], tuple[str, ...], Callable[[Case], list[str]]]] = {
-    "cov": (f"Streaming covariance of ({ROWS}, d) rows", covariance, STREAM, stream_row),
-    "maps": ("Convolution maps, float32, every position a row", maps, STREAM, stream_row),
-    "small": (f"{ROWS} float32 rows in small batches", small, STREAM, stream_row),
-    "step": ("Whole training steps", steps, STEP, step_row),
+GROUPS = {
+    "cov": Group(f"Streaming covariance of ({ROWS}, d) rows", covariance, STREAM, stream_row),
+    "maps": Group("Convolution maps, float32, every position a row", maps, STREAM, stream_row),
+    "small": Group(f"{ROWS} float32 rows in small batches", small, STREAM, stream_row),
+    "step": Group("Whole training steps", steps, STEP, step_row),
 }
+NOTES = (
+    "torch x, delve x: their time over ours. / read: ours over one read of x.",
+    "/ products: ours over n d^2/2 multiply-adds at the best peak.",
+)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", metavar="FILE", help="write all times, in seconds, with what they were made on")
-    parser.add_argument("--only", default=",".join(GROUPS), help=f"some of {','.join(GROUPS)}")
-    parser.add_argument("--threads", type=int, help="processors to keep to (default: all this process may use)")
-    parser.add_argument("--isa", choices=common.CAPS, help="cap netassay, and torch alike, at an instruction set")
-    parser.add_argument("--rounds", type=int, default=5, help="at least so many (default 5)")
-    options = parser.parse_args()
-    chosen = options.only.split(",")
-    if not set(chosen) <= set(GROUPS):
-        parser.error(f"--only: got {options.only}, expected some of {','.join(GROUPS)}")
-    threads = common.pin(options.threads, options.isa)
-    where = common.machine(threads, ("netassay", "torch", "numpy", "delve"))
-    versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
-    print(f"{where['cpu']}; netassay on {where['isa']}, torch on {where['torch_capability']}; {threads} threads")
-    print(f"{versions}; load {where['load'][0]:.2f}")
-    print(f"products at peak: {peak('bfloat16') / 1e9:.0f} (bfloat16), {peak('float32') / 1e9:.0f} (float32) GMAC/s")
-    cases: list[Case] = []
-    failed: list[str] = []
-    for group in chosen:
-        title, run, header, row = GROUPS[group]
-        lines = []
-        for name, work in run(options.rounds):
-            try:
-                cases.append(work())
-                lines.append(row(cases[-1]))
-            except AssertionError as wrong:
-                failed.append(str(wrong))
-                lines.append([name, "FAILED", *["-"] * (len(header) - 2)])
-        common.table(title, header, lines)
-    print("\nTimes and ratios are of minima, of medians in brackets. torch x, delve x: their time over ours.")
-    print("/ read: ours over one read of x. / products: ours over n d^2/2 multiply-adds at the best peak.")
-    where["peak"] = {dtype: peak(dtype) for dtype in ("bfloat16", "float32")}
-    if options.json:
-        common.write(options.json, {**where, "failed": failed}, cases)
-    if failed:
-        raise SystemExit("\n".join(["failed, and not timed:", *failed]))
+def peaks() -> dict[str, Any]:
+    """Tells and returns the multiply-adds per second at peak."""
+    rates = {dtype: peak(dtype) for dtype in ("bfloat16", "float32")}
+    told = ", ".join(f"{rate / 1e9:.0f} ({dtype})" for dtype, rate in rates.items())
+    print(f"products at peak: {told} GMAC/s")
+    return {"peak": rates}
 
 
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, GROUPS, ("netassay", "torch", "numpy", "delve"), notes=NOTES, measure=peaks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import math
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 #: One timed call lasts at least this long (shorter work is repeated inside it), and a case about this long in all.
 LEAST_SECONDS, CASE_SECONDS = 0.02, 3.0
@@ -128,6 +129,71 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> N
         if index == 0:
             print("─" * (sum(widths) + 2 * (len(widths) - 1)))
     sys.stdout.flush()
+
+
+#: A case yet to be run: its name, and what runs it.
+Pending: TypeAlias = tuple[str, Callable[[], Case]]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A table: title, the cases that are its rows (given the least number of rounds), header, and a case's cells."""
+
+    title: str
+    cases: Callable[[int], Iterable[Pending]]
+    header: tuple[str, ...]
+    row: Callable[[Case], list[str]]
+
+
+def main(
+    description: str | None,
+    groups: Mapping[str, Group],
+    packages: Sequence[str],
+    *,
+    notes: Sequence[str] = (),
+    measure: Callable[[], Mapping[str, Any]] = dict,
+) -> None:
+    """Command line of a benchmark: runs groups, prints their tables and then the notes.
+
+    A case whose answer fails its assertion is shown as failed, not timed, and makes the exit status 1.
+
+    Args:
+        packages: whose versions are told; measure: what else to tell of the machine, after pinning.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", metavar="FILE", help="write all times, in seconds, with what they were made on")
+    parser.add_argument("--only", default=",".join(groups), help=f"some of {','.join(groups)}")
+    parser.add_argument("--threads", type=int, help="processors to keep to (default: all this process may use)")
+    parser.add_argument("--isa", choices=CAPS, help="cap netassay, and torch alike, at an instruction set")
+    parser.add_argument("--rounds", type=int, default=5, help="at least so many (default 5)")
+    options = parser.parse_args()
+    chosen = options.only.split(",")
+    if not set(chosen) <= set(groups):
+        parser.error(f"--only: got {options.only}, expected some of {','.join(groups)}")
+    threads = pin(options.threads, options.isa)
+    where = machine(threads, packages)
+    versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
+    print(f"{where['cpu']}; netassay on {where['isa']}, torch on {where['torch_capability']}; {threads} threads")
+    print(f"{versions}; load {where['load'][0]:.2f}")
+    where.update(measure())
+    cases: list[Case] = []
+    failed: list[str] = []
+    for name in chosen:
+        group = groups[name]
+        lines = []
+        for row, work in group.cases(options.rounds):
+            try:
+                cases.append(work())
+                lines.append(group.row(cases[-1]))
+            except AssertionError as wrong:
+                failed.append(str(wrong))
+                lines.append([row, "FAILED", *["-"] * (len(group.header) - 2)])
+        table(group.title, group.header, lines)
+    print("\nTimes and ratios are of minima, of medians in brackets.", *notes, sep="\n")
+    if options.json:
+        write(options.json, {**where, "failed": failed}, cases)
+    if failed:
+        raise SystemExit("\n".join(["failed, and not timed:", *failed]))
 
 
 def machine(threads: int, packages: Sequence[str]) -> dict[str, Any]:

@@ -53,6 +53,54 @@ py::tuple neural_persistence_of(const Numbers& tree, const Numbers& row_max, con
   return py::make_tuple(out.total, out.normalized, out.lower_bound, array(out.weights), out.scale, out.zero);
 }
 
+/// (array, dtype tag) of each layer.
+using Weights = std::vector<std::pair<py::array, std::string>>;
+
+std::vector<AnyWeight> chain_of(const Weights& weights, const char* function) {
+  std::vector<AnyWeight> chain;
+  for (const auto& [array, dtype] : weights) {
+    with_matrix(array, dtype, function, [&](const auto& matrix) { chain.emplace_back(matrix); });
+  }
+  return chain;
+}
+
+py::tuple deep_graph_persistence_of(const Weights& weights, double p, bool standardize, bool rescale, int threads) {
+  const std::vector<AnyWeight> chain = chain_of(weights, "deep_graph_persistence");
+  DeepGraphPersistence out{};
+  {
+    const py::gil_scoped_release free;
+    out = deep_graph_persistence(chain, {p, standardize, rescale}, execution(threads));
+  }
+  return py::make_tuple(out.total, out.normalized, out.peak, array(out.weights), out.constant, out.zero);
+}
+
+using Activations = std::vector<py::array_t<float, py::array::c_style>>;
+
+py::array_t<double> table(const std::vector<std::vector<double>>& rows) {
+  const auto width = static_cast<py::ssize_t>(rows.empty() ? 0 : rows.front().size());
+  py::array_t<double> out({static_cast<py::ssize_t>(rows.size()), width});
+  double* to = out.mutable_data();
+  for (const std::vector<double>& row : rows) to = std::copy(row.begin(), row.end(), to);
+  return out;
+}
+
+py::array_t<double> sample_persistence_of(const Weights& weights, const Activations& activations, bool standardize,
+                                          bool joint, bool approximate, int threads) {
+  constexpr const char* kName = "sample_persistence";
+  const std::vector<AnyWeight> chain = chain_of(weights, kName);
+  std::vector<MatrixView<const float>> inputs;
+  for (const auto& x : activations) {
+    NETASSAY_REQUIRE(x.ndim() == 2, ShapeError, kName, ": got activations of ", x.ndim(), " axes, expected (n, units)");
+    inputs.emplace_back(x.data(), x.shape(0), x.shape(1));
+  }
+  std::vector<std::vector<double>> rows;
+  {
+    const py::gil_scoped_release free;
+    rows = sample_persistence(chain, inputs, {standardize, joint, approximate}, execution(threads));
+  }
+  return table(rows);
+}
+
 double kendall_tau_of(const py::array_t<float, py::array::c_style>& values) {
   const std::span<const float> view(values.data(), static_cast<std::size_t>(values.size()));
   const py::gil_scoped_release free;
@@ -70,6 +118,12 @@ void bind_persistence(py::module_& core) {
   m.def("neural_persistence", &neural_persistence_of, py::arg("tree"), py::arg("row_max"), py::arg("col_max"),
         py::kw_only(), py::arg("scale"), py::arg("p"), py::arg("essential"), py::arg("single"),
         "(total, normalized, lower bound, weights, scale, zero) of a spanning tree.");
+  m.def("deep_graph_persistence", &deep_graph_persistence_of, py::arg("weights"), py::kw_only(), py::arg("p"),
+        py::arg("standardize"), py::arg("rescale"), threads,
+        "(total, normalized, peak, weights, constant layers, zero) of a chain of (array, dtype).");
+  m.def("sample_persistence", &sample_persistence_of, py::arg("weights"), py::arg("activations"), py::kw_only(),
+        py::arg("standardize"), py::arg("joint"), py::arg("approximate"), threads,
+        "(samples, d_0 + d_L - 1) tree weights of every sample's bottlenecks.");
   m.def("kendall_tau", &kendall_tau_of, py::arg("values"), "Kendall's tau-b of values against their positions.");
 }
 

@@ -18,6 +18,7 @@
 /// class.
 
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "netassay/graph/forest.hpp"
@@ -62,6 +63,71 @@ NeuralPersistence neural_persistence(const MatrixView<const T>& w, PersistenceOp
   for (const TreeEdge& edge : tree.edges) weights.push_back(edge.weight);
   return neural_persistence(weights, tree.row_max, tree.col_max, weights.front(), options);
 }
+
+// ---- the network as one graph ---------------------------------------------------------------------------------
+
+/// A weight (out, in) in any of the formats that weights come in.
+using AnyWeight = std::variant<MatrixView<const double>, MatrixView<const float>, MatrixView<const bf16>,
+                               MatrixView<const f16>, MatrixView<const f8e4m3>, MatrixView<const f8e5m2>,
+                               MatrixView<const std::int8_t>, MatrixView<const std::uint8_t>>;
+
+struct DeepOptions {
+  double p = 2;
+  /// Edges are |w - mean| / std of their layer (population std), over the largest of the network; else |w| over it.
+  bool standardize = true;
+  /// Divide by the largest bottleneck.
+  bool rescale = true;
+};
+
+/// Deep graph persistence of a chain of layers W_1 (d_1, d_0), ..., W_L (d_L, d_{L-1}), with edges X_l[v, u] between
+/// unit u of layer l - 1 and unit v of layer l. S_ij = the largest t such that a path from input i to output j has
+/// every edge
+/// >= t. Deep graph persistence is the neural persistence of S, essential class included, over (d_0 + d_L - 1)^(1/p).
+///
+/// S is never formed. With alpha_l(v) the best bottleneck of a path from any input to v, beta_l(v) from v to any
+/// output, and lambda_l[v, u] = min(X_l[v, u], alpha_{l-1}(u), beta_l(v)) that of the best full path over an edge, the
+/// edges lambda >= t join the same inputs and outputs as S >= t, for every t. So the maximum spanning forest of lambda,
+/// of which only merges of two components that both hold an input or an output count, gives the tree of S: exact, with
+/// four reads of the weights and memory for units only. docs/deep-graph-persistence.md has the proof.
+///
+/// A constant layer (population std 0) has edges of 0 where standardized. Never depends on the number of threads.
+/// Source: Girrbach et al., arXiv 2307.10865.
+struct DeepGraphPersistence {
+  double total, normalized;
+  /// The largest S over the largest edge.
+  double peak;
+  /// The d_0 + d_L - 1 tree weights of S, descending, as they enter (1 - w).
+  std::vector<double> weights;
+  /// Layers whose weights are all equal, from 0.
+  std::vector<index_t> constant;
+  /// No path has an edge above 0.
+  bool zero;
+};
+
+/// Throws ShapeError (no layers, an empty one, sizes that do not chain), ValueError (p), NonFinite (names the layer).
+DeepGraphPersistence deep_graph_persistence(std::span<const AnyWeight> chain, const DeepOptions& options = {},
+                                            const Execution& execution = {});
+
+struct SampleOptions {
+  /// Edges (a - mean) / (std + 1e-8) of their layer, std with divisor n - 1; else a.
+  bool standardize = false;
+  /// Over the largest edge of the sample.
+  bool joint = false;
+  /// Row maxima, then column maxima of S (d_0 + d_L of them, unsorted) in place of its tree weights.
+  bool approximate = false;
+};
+
+/// The bottleneck graph of every sample: edges |a|, a_l[v, u] = W_l[v, u] x_{l-1}[u]. inputs[l]: (samples, d_l), what
+/// enters layer l + 1. One row per sample: the d_0 + d_L - 1 tree weights of S, descending. Samples share the threads.
+/// Throws as above.
+std::vector<std::vector<double>> sample_persistence(std::span<const AnyWeight> chain,
+                                                    std::span<const MatrixView<const float>> inputs,
+                                                    const SampleOptions& options = {}, const Execution& execution = {});
+
+/// One row per sample: the d_in + d_out - 1 weights, descending, of the maximum spanning tree of |W[v, u] x[u]|.
+/// Source: Lacombe et al., "Topological Uncertainty" (IJCAI 2021).
+std::vector<std::vector<double>> topological_uncertainty(const AnyWeight& weight, const MatrixView<const float>& input,
+                                                         const Execution& execution = {});
 
 /// Kendall's tau-b between the values and their positions 0 ... N - 1: (concordant - discordant pairs) /
 /// sqrt(pairs * pairs of unequal values); 0 where all values are equal. O(N log N).

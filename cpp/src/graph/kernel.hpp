@@ -47,8 +47,9 @@ constexpr index_t most_hits(index_t n) {
 
 template <class K>
 struct SurveyKernel {
-  /// Where the keys of `count` <= kTogether rows of n exceed min(threshold, best[j]): writes hits, ascending in `first`
-  /// and then in `row`, and returns how many. top[r] = the largest key of row r, 0 where n = 0.
+  /// Where the keys of `count` <= kTogether rows of n exceed min(threshold, best[j]): writes hits and returns how many;
+  /// those of an element come in the order of the rows. top[r] = the largest key of row r, 0 where n = 0. Keys, bounds
+  /// and thresholds of 8 bytes have no top bit.
   index_t (*survey)(const K* const* rows, int count, index_t n, K threshold, const K* best, Hit* hits, K* top);
   /// The row's largest key, 0 where n = 0.
   K (*largest)(const K* row, index_t n);

@@ -31,8 +31,9 @@ struct Pass {
   Pass(index_t m, index_t n) : rows(m), cols(n) {}
 };
 
+/// Above every key; those of 8 bytes have no top bit, and are compared as signed numbers by some kernels.
 template <class K>
-inline constexpr K kNoEdges = std::numeric_limits<K>::max();
+inline constexpr K kNoEdges = std::numeric_limits<K>::max() >> (sizeof(K) == 8);
 
 /// What a worker needs to read rows.
 template <class Rows>

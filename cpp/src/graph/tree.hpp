@@ -117,36 +117,42 @@ class Growth {
     return parts.rows.size() * n_ + kAcross * parts.cols.size() * m_ > std::size_t{m_} * n_;
   }
 
-  /// No edge that leaves a component is larger than the largest edge of its vertices. Where the vertex that has this
-  /// one has another as large that leaves (ties), that joins without reading more. Whether anything was joined.
+  /// No edge that leaves a component is larger than the largest edge of its vertices. Where a vertex that has this one
+  /// has another as large that leaves (ties), that joins without reading more. Whether anything was joined.
   bool probe(const Parts& parts) {
     constexpr std::size_t kShare = 8;
-    if (kShare * parts.count * std::max<std::size_t>(n_, kAcross * m_) > std::size_t{m_} * n_) return false;
-    constexpr std::uint32_t kNone = ~0u;
-    std::vector<std::uint32_t> best(parts.count, kNone);
-    const auto key = [&](std::uint32_t v) { return v < m_ ? first_.rows.key[v] : first_.cols.key[v - m_]; };
-    for (std::uint32_t v = 0; v < m_ + n_; ++v) {
-      std::uint32_t& mine = best[parts.label[v]];
-      if (mine == kNone || key(v) > key(mine)) mine = v;
-    }
+    if (kShare * parts.count * (n_ + kAcross * m_) > std::size_t{m_} * n_) return false;
+    const Leaders row(parts.count, std::span(parts.label).first(m_), first_.rows.key);
+    const Leaders col(parts.count, std::span(parts.label).subspan(m_), first_.cols.key);
     const std::size_t before = tree_.size();
     RowReader<Rows> reader(rows_);
     for (std::uint32_t c = 0; c < parts.count; ++c) {
-      const std::uint32_t v = best[c];
-      const K wanted = key(v);
-      if (c == parts.giant || wanted == 0) continue;
-      if (v < m_) {
-        const K* row = reader.outward(v, std::span(parts.label).subspan(m_), c);
-        const auto j = static_cast<std::uint32_t>(rows_.kernel().find(row, n_, wanted));
-        if (j < n_) add({wanted, v, j});
-      } else {
+      const K bound = std::max(row.key[c], col.key[c]);
+      if (c == parts.giant || bound == 0) continue;
+      if (row.key[c] == bound) {
+        const K* outward = reader.outward(row.at[c], std::span(parts.label).subspan(m_), c);
+        const auto j = static_cast<std::uint32_t>(rows_.kernel().find(outward, n_, bound));
+        if (j < n_) add({bound, row.at[c], j});
+      }
+      if (col.key[c] == bound) {
         std::uint32_t i = 0;
-        while (i < m_ && (parts.label[i] == c || rows_.key(i, v - m_) != wanted)) ++i;
-        if (i < m_) add({wanted, i, v - m_});
+        while (i < m_ && (parts.label[i] == c || rows_.key(i, col.at[c]) != bound)) ++i;
+        if (i < m_) add({bound, i, col.at[c]});
       }
     }
     return tree_.size() > before;
   }
+
+  /// The vertex of one side that has the largest edge, of each component; key zero where there is none.
+  struct Leaders : Best<K> {
+    Leaders(std::uint32_t parts, std::span<const std::uint32_t> label, const std::vector<K>& keys) : Best<K>(parts) {
+      for (std::uint32_t v = 0; v < label.size(); ++v) {
+        if (keys[v] <= this->key[label[v]]) continue;
+        this->key[label[v]] = keys[v];
+        this->at[label[v]] = v;
+      }
+    }
+  };
 
   static void improve(Edge& best, const Edge& e) {
     if (e.key > best.key) best = e;
@@ -209,13 +215,14 @@ Filter<typename Rows::Key> filter(const Rows& rows) {
   using K = typename Rows::Key;
   constexpr double kConnected = 0.5;  // of ln(m + n): nearly everything hangs together, and the rest joins by its best
   constexpr double kTooMany = 0.1;    // of all edges: reading again is cheaper than sorting them
-  constexpr std::uint64_t kSample = 1 << 14, kRun = 16;
+  constexpr std::uint64_t kMost = 1 << 14, kRun = 16;
   const auto m = static_cast<std::uint64_t>(rows.rows()), n = static_cast<std::uint64_t>(rows.cols());
   const double share = kConnected * std::log(static_cast<double>(m + n)) / static_cast<double>(std::min(m, n));
   if (share > kTooMany) return {};
 
   std::vector<K> sample;
-  sample.reserve(kSample);
+  const std::uint64_t size = std::min(kMost, m * n / 32);
+  sample.reserve(size + kRun);
   const std::uint64_t run = std::min(n, kRun);
   std::uint64_t state = 0;  // a fixed sequence: splitmix64
   const auto below = [&state](std::uint64_t bound) {
@@ -224,13 +231,14 @@ Filter<typename Rows::Key> filter(const Rows& rows) {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return (z ^ (z >> 31)) % bound;
   };
-  while (sample.size() < kSample) {
+  while (sample.size() < size) {
     const std::uint64_t i = below(m), first = below(n - run + 1);
     for (std::uint64_t j = first; j < first + run; ++j) {
       sample.push_back(rows.key(static_cast<index_t>(i), static_cast<index_t>(j)));
     }
   }
-  const auto wanted = std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(share * static_cast<double>(kSample)));
+  const auto wanted =
+      std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(share * static_cast<double>(sample.size())));
   std::nth_element(sample.begin(), sample.begin() + wanted, sample.end(), std::greater<>());
   const K at = sample[static_cast<std::size_t>(wanted)];
   // strictly above, unless few are tied there: of a heavily tied value all or nothing would pass

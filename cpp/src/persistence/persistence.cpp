@@ -3,28 +3,17 @@
 #include <algorithm>
 #include <cmath>
 
+#include "persistence/norm.hpp"
+
 namespace netassay {
 namespace {
 
-/// A sum that loses nothing that a float64 result could show (Neumaier).
-class Sum {
- public:
-  void add(double x) {
-    const double total = sum_ + x;
-    rest_ += std::abs(sum_) >= std::abs(x) ? (sum_ - total) + x : (x - total) + sum_;
-    sum_ = total;
-  }
-  double value() const { return sum_ + rest_; }
-
- private:
-  double sum_ = 0, rest_ = 0;
-};
-
-double power(double x, double p) { return p == 2 ? x * x : std::pow(x, p); }
-double root(double x, double p) { return p == 2 ? std::sqrt(x) : std::pow(x, 1 / p); }
+using persistence::power;
+using persistence::root;
+using persistence::Sum;
 
 double divide(double weight, double scale, bool single) {
-  if (scale == 0) return 0;
+  if (weight == 0) return 0;
   return single ? static_cast<double>(static_cast<float>(weight) / static_cast<float>(scale)) : weight / scale;
 }
 
@@ -62,7 +51,7 @@ NeuralPersistence neural_persistence(std::span<const double> tree, std::span<con
   bound.add(-power(1 - out.weights.front(), p));
 
   out.total = root(lifetimes.value(), p);
-  out.normalized = out.total / root(static_cast<double>(tree.size()), p);
+  out.normalized = root(lifetimes.value() / static_cast<double>(tree.size()), p);
   out.lower_bound = root(std::max(0.0, bound.value()), p);
   return out;
 }

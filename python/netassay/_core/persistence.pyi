@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,3 +14,15 @@ def neural_persistence(
     tree: Float64, row_max: Float64, col_max: Float64, *, scale: float, p: float, essential: bool, single: bool
 ) -> tuple[float, float, float, Float64, float, bool]: ...
 def kendall_tau(values: NDArray[np.float32]) -> float: ...
+def deep_graph_persistence(
+    weights: Sequence[tuple[NDArray[Any], str]], *, p: float, standardize: bool, rescale: bool, threads: int = 0
+) -> tuple[float, float, float, Float64, list[int], bool]: ...
+def sample_persistence(
+    weights: Sequence[tuple[NDArray[Any], str]],
+    activations: Sequence[NDArray[np.float32]],
+    *,
+    standardize: bool,
+    joint: bool,
+    approximate: bool,
+    threads: int = 0,
+) -> Float64: ...

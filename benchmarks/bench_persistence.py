@@ -1,0 +1,189 @@
+"""Neural persistence against its peers and its floor, one read of the weights.
+
+Every answer is asserted before it is timed: the tree's weights against those of scipy's minimum spanning tree at sizes
+where scipy can be waited for, and against our own Boruvka, which filters nothing, at the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import common
+from common import Case, Group, Pending
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[Any]
+
+#: The matrices of the targets: a square one, and that of a transformer's feed-forward layer.
+LARGE = ((4096, 4096), (4096, 11008))
+
+
+def inputs(m: int, n: int) -> Iterator[tuple[str, str, Array]]:
+    """(name, dtype, weights): as they come, and as they are hardest."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    normal = random.standard_normal((m, n), dtype=np.float32)
+    yield "normal", "float32", normal
+    yield "normal", "bfloat16", (normal.view(np.uint32) >> 16).astype(np.uint16)
+    yield "normal", "int8", np.clip(normal * 32, -127, 127).astype(np.int8)
+    yield "rank one", "float32", normal[:, :1] @ normal[:1]
+    yield "30 % dead rows", "float32", normal * (random.random((m, 1)) > 0.3).astype(np.float32)
+    yield "30 % dead columns", "float32", normal * (random.random((1, n)) > 0.3).astype(np.float32)
+    yield "0.1 % dense", "float32", normal * (random.random((m, n), dtype=np.float32) < 0.001)
+    yield "15 values", "float32", random.integers(-7, 8, (m, n)).astype(np.float32)
+    yield "constant", "float32", np.full((m, n), 1.5, np.float32)
+
+
+def trees(rounds: int) -> Iterator[Pending]:
+    """The whole tree over one max |w| read, threads as given."""
+    for m, n in LARGE:
+        for name, dtype, weights in inputs(m, n):
+            yield f"{m} x {n} {dtype} {name}", partial(tree, f"{m} x {n} {dtype} {name}", dtype, weights, rounds)
+
+
+def tree(name: str, dtype: str, weights: Array, rounds: int) -> Case:
+    """One row of `trees`."""
+    from netassay import _core, persistence
+    from netassay.base.arrays import View
+
+    native, view = _core.persistence, View(weights, dtype)
+    count = pinned()
+    got = native.spanning_tree(weights, dtype, threads=count)[0]
+    assert (got == native.spanning_tree(weights, dtype, method="boruvka", threads=count)[0]).all(), (
+        f"{name}: not the tree"
+    )
+    arms: dict[str, Callable[[], object]] = {
+        "netassay": lambda: persistence.neural_persistence(view, threads=count),
+        "read": lambda: persistence.largest(view, threads=count),
+    }
+    return Case("tree", name, common.interleaved(arms, rounds=rounds), more={"bytes": weights.nbytes})
+
+
+def peers(rounds: int) -> Iterator[Pending]:
+    """Square float32 matrices that the peers can be waited for."""
+    for size in (128, 512, 1024):
+        yield f"{size} x {size}", partial(peer, size, rounds)
+
+
+def peer(size: int, rounds: int) -> Case:
+    """One row of `peers`."""
+    import numpy as np
+
+    from netassay.persistence import largest, neural_persistence
+
+    weights = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+    count = pinned()
+    arms: dict[str, Callable[[], object]] = {
+        "netassay": lambda: neural_persistence(weights, threads=count),
+        "read": lambda: largest(weights, threads=count),
+    }
+    expected = neural_persistence(weights).weights
+    for name, most, arm in (("scipy", 1024, scipy_tree), ("gudhi", 512, gudhi_tree), ("ripser", 512, ripser_tree)):
+        if size > most or package(name) is None:
+            continue
+        error = float(np.abs(arm(weights) - expected).max())
+        assert error <= 1e-6, f"{name} at {size}: weights differ by {error:.1e}"
+        arms[name] = partial(arm, weights)
+    times = common.interleaved(arms, rounds=rounds, repeats=None if size < 512 else 1)
+    return Case("peers", f"{size} x {size}", times)
+
+
+def scipy_tree(weights: Array) -> Array:
+    """By scipy's Kruskal, on 2 - w: scipy takes zero for no edge."""
+    import numpy as np
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    distance = bipartite(weights)
+    found = minimum_spanning_tree(csr_matrix(np.where(np.isfinite(distance), distance + 1, 0)))
+    tree: Array = np.sort(2 - found.data)[::-1]
+    return tree
+
+
+def gudhi_tree(weights: Array) -> Array:
+    """By the persistence of the one-dimensional Rips complex of distances 1 - w."""
+    complex_ = package("gudhi").RipsComplex(distance_matrix=bipartite(weights), max_edge_length=1.0)
+    simplices = complex_.create_simplex_tree(max_dimension=1)
+    simplices.compute_persistence(persistence_dim_max=False)
+    return from_deaths(simplices.persistence_intervals_in_dimension(0)[:, 1], weights)
+
+
+def ripser_tree(weights: Array) -> Array:
+    """By ripser on the distance matrix, where rows are far from rows."""
+    import numpy as np
+
+    distance = bipartite(weights)
+    deaths = package("ripser").ripser(np.where(np.isfinite(distance), distance, 3), maxdim=0, distance_matrix=True)
+    return from_deaths(deaths["dgms"][0][:, 1], weights)
+
+
+def from_deaths(deaths: Array, weights: Array) -> Array:
+    """Tree weights from the times of death; what dies at birth, of distance 0, the peers leave out."""
+    import numpy as np
+
+    tree = np.ones(sum(weights.shape) - 1)
+    found = np.sort(deaths[np.isfinite(deaths)])
+    tree[len(tree) - len(found) :] = 1 - found
+    return tree
+
+
+def bipartite(weights: Array) -> Array:
+    """Distances 1 - |w| / max between rows and columns, infinite among themselves, as the peers want them."""
+    import numpy as np
+
+    m, n = weights.shape
+    distance = np.full((m + n, m + n), np.inf)
+    np.fill_diagonal(distance, 0)
+    distance[:m, m:] = 1 - np.abs(weights.astype(np.float64)) / np.abs(weights).max()
+    distance[m:, :m] = distance[:m, m:].T
+    return distance
+
+
+@functools.cache
+def package(name: str) -> Any:
+    """The package, or None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def pinned() -> int:
+    """What the process was pinned to."""
+    from netassay import _core
+
+    return _core.thread_count()
+
+
+def tree_row(case: Case) -> list[str]:
+    """A row of `trees`."""
+    ours, read = case.times["netassay"], case.times["read"]
+    rate = case.more["bytes"] / read.minimum / 1e9
+    return [case.name, ours.milliseconds(), read.milliseconds(), f"{rate:.0f}", ours.over(read)]
+
+
+def peer_row(case: Case) -> list[str]:
+    """A row of `peers`."""
+    ours = case.times["netassay"]
+    ratios = [f"{case.times[p].minimum / ours.minimum:.0f}" if p in case.times else "-" for p in PEERS]
+    return [case.name, ours.milliseconds(), ours.over(case.times["read"]), *ratios]
+
+
+PEERS = ("scipy", "gudhi", "ripser")
+GROUPS = {
+    "tree": Group("Neural persistence", trees, ("", "netassay ms", "read ms", "GB/s", "/ read"), tree_row),
+    "peers": Group(
+        "Beside the peers, float32", peers, ("", "netassay ms", "/ read", *(f"{p} x" for p in PEERS)), peer_row
+    ),
+}
+NOTES = ("/ read: over one max |w| read with the same threads. scipy x, ...: their time over ours.",)
+
+if __name__ == "__main__":
+    common.main(__doc__, GROUPS, ("netassay", "torch", "numpy", *PEERS), notes=NOTES)
