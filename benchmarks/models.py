@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,3 +41,36 @@ def resnet() -> nn.Module:
     blocks = [Block(*stage) for stage in stages]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)]
     return nn.Sequential(conv(3, 64, 3, 1), nn.ReLU(), *blocks, *head)
+
+
+def trained_mlp(
+    widths: Sequence[int],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    epochs: int,
+    rate: float = 2e-3,
+    xavier: bool = False,
+) -> nn.Sequential:
+    """A perceptron of these widths with ReLU between its layers, after so many epochs of Adam (0: as it was made).
+
+    Args:
+        xavier: weights start normal, with variance 2 / (in + out); else as torch's layers do, uniform.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+
+    torch.manual_seed(seed)
+    layers = [m for i, o in itertools.pairwise(widths) for m in (nn.Linear(i, o), nn.ReLU())]
+    model = nn.Sequential(*layers[:-1])
+    for layer in layers[::2] if xavier else ():
+        nn.init.xavier_normal_(layer.weight)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(images)).split(32):
+            optimizer.zero_grad()
+            cross_entropy(model(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    return model.eval()

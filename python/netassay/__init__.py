@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from netassay.stats.moments import Moments
     from netassay.verbs.plan import Plan, plan
     from netassay.verbs.project import Projection, Projections, project
+    from netassay.verbs.samples import sample_persistence
     from netassay.verbs.watch import Watch, watch
     from netassay.verbs.weights import measure_weights
 
@@ -64,6 +65,7 @@ _HOMES = {
     "measure_weights": "netassay.verbs.weights",
     "plan": "netassay.verbs.plan",
     "project": "netassay.verbs.project",
+    "sample_persistence": "netassay.verbs.samples",
     "watch": "netassay.verbs.watch",
 }
 _MODULES = ("persistence", "saturation")
@@ -93,6 +95,7 @@ __all__ = [
     "persistence",
     "plan",
     "project",
+    "sample_persistence",
     "saturation",
     "watch",
 ]

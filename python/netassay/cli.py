@@ -90,6 +90,14 @@ def _bytes(context: click.Context, option: click.Parameter, text: str | None) ->
     return float(count) * float(1024 if binary else 1000) ** (1 + "KMGT".index(unit) if unit else 0)
 
 
+def _names(context: click.Context, option: click.Parameter, several: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Names, separated by commas or one by one; None where there are none."""
+    names = tuple(name.strip() for part in several for name in part.split(","))
+    if not all(names):
+        raise click.BadParameter(f"got {','.join(several)!r}, expected names of layers separated by commas")
+    return names or None
+
+
 def _checkpoint_options(command: Any) -> Any:
     """What the verbs on a checkpoint have in common."""
     for option in (
@@ -112,6 +120,13 @@ def _checkpoint_options(command: Any) -> Any:
     show_default=True,
     help="What a NaN or an infinity does: fail once the other weights are measured, or leave its tensor out.",
 )
+@click.option(
+    "--chain",
+    multiple=True,
+    callback=_names,
+    metavar="NAMES",
+    help="Layers in the order of the forward pass, a,b,c, for deep graph persistence; may be repeated.",
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - is standard output.")
 @click.option("--csv", "csv_path", metavar="FILE", help="Write the layers as CSV; - is standard output.")
 @_debug
@@ -122,6 +137,7 @@ def weights(
     memory: float | None,
     measures: tuple[str, ...],
     nonfinite: str,
+    chain: tuple[str, ...] | None,
     json_path: str | None,
     csv_path: str | None,
 ) -> None:
@@ -146,6 +162,7 @@ def weights(
                 threads=threads,
                 memory=memory,
                 nonfinite=nonfinite,
+                chain=chain,
                 track=track,
             )
     except (Interrupted, NonFiniteWeights) as error:

@@ -1,9 +1,8 @@
 /// The scatter kernels of every instruction set that this processor offers, against literal loops in double precision,
-/// on memory that ends at a page nobody may touch: AddressSanitizer sees neither tile stores nor masked vector stores.
+/// on memory that ends at a page nobody may touch.
 
 #include "stats/kernel.hpp"
 
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,60 +11,22 @@
 #include <bit>
 #include <csignal>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <random>
 #include <vector>
 
 #include "check.hpp"
+#include "guard.hpp"
 #include "netassay/base/cpu.hpp"
 
 namespace {
 
 using namespace netassay;
 using namespace netassay::stats;
+using guard::expect;
+using guard::Guarded;
+using guard::here;
 using netassay::stats::index_t;
-
-// ---- memory between two guard pages ------------------------------------------------------------------------------
-
-/// `count` values whose last byte lies before a PROT_NONE page. Before the first are fewer than a page of bytes, which
-/// the destructor finds as they were, and another such page. The values start as NaN, or as bytes that nobody wrote.
-template <class T>
-class Guarded {
- public:
-  explicit Guarded(index_t count) : count_(count) {
-    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-    const std::size_t room = (bytes + page - 1) / page * page;
-    mapped_ = room + 2 * page;
-    void* const map = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED) throw std::bad_alloc();
-    map_ = static_cast<unsigned char*>(map);
-    slack_ = map_ + page;
-    data_ = slack_ + (room - bytes);
-    std::memset(slack_, kUnwritten, room);
-    if (mprotect(map_, page, PROT_NONE) != 0 || mprotect(slack_ + room, page, PROT_NONE) != 0) std::abort();
-  }
-  Guarded(index_t count, T value) : Guarded(count) { std::fill_n(data(), count, value); }
-  Guarded(const Guarded&) = delete;
-  Guarded& operator=(const Guarded&) = delete;
-  ~Guarded() {
-    const bool intact = std::all_of(slack_, data_, [](unsigned char byte) { return byte == kUnwritten; });
-    if (!intact) check::fail(__FILE__, __LINE__, "bytes before a buffer were written");
-    munmap(map_, mapped_);
-  }
-
-  T* data() { return reinterpret_cast<T*>(data_); }
-  T& operator[](index_t k) { return data()[k]; }
-  index_t size() const { return count_; }
-
- private:
-  static constexpr unsigned char kUnwritten = 0xff;  // floats and doubles of such bytes are NaN
-  index_t count_;
-  std::size_t mapped_;
-  unsigned char *map_, *slack_, *data_;
-};
 
 // ---- the kernels -------------------------------------------------------------------------------------------------
 
@@ -108,8 +69,6 @@ bool splits_values(const ScatterKernel<W>& kernel) {
 #endif
 }
 
-const char* here = "";  // the kernel and the data under test, for messages
-
 template <class W>
 std::vector<Named<W>> kernels() {
   std::vector<Named<W>> offered;
@@ -144,11 +103,6 @@ void near(double got, double expected, double tolerance, const Parts&... what) {
   if (!(std::abs(got - expected) <= tolerance)) {
     check::fail(__FILE__, __LINE__, here, ": ", what..., ": got ", got, ", expected ", expected, " within ", tolerance);
   }
-}
-
-template <class... Parts>
-void expect(bool condition, const Parts&... what) {
-  if (!condition) check::fail(__FILE__, __LINE__, here, ": ", what...);
 }
 
 // ---- tolerances --------------------------------------------------------------------------------------------------
@@ -630,13 +584,7 @@ void guards() {
 }  // namespace
 
 int main() {
-  std::signal(SIGSEGV, [](int) {
-    const char text[] = "touched a guard page: ";
-    (void)!write(1, text, sizeof(text) - 1);
-    (void)!write(1, here, std::strlen(here));
-    _exit(1);
-  });
-  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // a crash says which claim it was in
+  guard::report_faults();
   report_skipped();
   return check::run({
       {"a guarded buffer notices writes behind it and before it", guards},

@@ -30,7 +30,10 @@ ROOMS = (
     "tests/reference/{}.py",
     "tests/python/test_{}.py",
     "tests/cpp/test_{}.cpp",
+    "benchmarks/bench_{}.py",
 )
+#: What several measures stand on: a header is a contract, with a source and a test of its name.
+SUBSTRATES = ("stats", "graph")
 
 #: What may import what: only what stands further down. Modules of one line do not know each other.
 LINES = (
@@ -54,6 +57,28 @@ def test_a_measure_has_all_its_rooms() -> None:
     assert "saturation" in begun
     missing = {stem: sorted(set(ROOMS) - rooms) for stem, rooms in begun.items() if rooms != set(ROOMS)}
     assert missing == {}
+
+
+def test_a_contract_of_a_substrate_has_its_source_and_its_test() -> None:
+    stems = [path for room in SUBSTRATES for path in (ROOT / "cpp/include/netassay" / room).glob("*.hpp")]
+    assert {path.parent.name for path in stems} == set(SUBSTRATES)
+    rooms = [f"cpp/src/{path.parent.name}/{path.stem}.cpp" for path in stems]
+    rooms += [f"tests/cpp/test_{path.stem}.cpp" for path in stems]
+    assert [room for room in rooms if not (ROOT / room).exists()] == []
+
+
+def test_every_cpp_test_and_every_kernel_is_built() -> None:
+    listed = re.search(r"foreach\(stem ([^)]*)\)", (ROOT / "tests/cpp/CMakeLists.txt").read_text(encoding="utf-8"))
+    assert listed is not None
+    assert sorted(f"test_{stem}.cpp" for stem in listed[1].split()) == sorted(
+        path.name for path in (ROOT / "tests/cpp").glob("test_*.cpp")
+    )
+    built = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    units = sorted(path for room in SUBSTRATES for path in (ROOT / "cpp/src" / room).glob("kernel_*.cpp"))
+    assert [path.name for path in units if str(path.relative_to(ROOT)) not in built] == []
+    for room in SUBSTRATES:
+        levels = {path.stem.removeprefix("kernel_") for path in units if path.parent.name == room}
+        assert levels >= {"baseline", "avx2", "avx512"}
 
 
 # ---- C++ ----
@@ -92,14 +117,14 @@ def test_public_headers_need_no_third_party() -> None:
 
 def test_cpp_dependencies_point_one_way() -> None:
     def rank(part: str) -> int:
-        return {"base": 0, "stats": 1, "graph": 1}.get(part, 2)
+        return ({"base": 0} | dict.fromkeys(SUBSTRATES, 1)).get(part, 2)
 
     wrong = []
     for path, text in cpp_files("include", "src"):
         own = path.parts[2 if path.parts[0] == "include" else 1].removesuffix(".hpp")
         for name in includes(text):
             part = name.removeprefix("netassay/").split("/")[0].removesuffix(".hpp")
-            if part not in (*MEASURES, "base", "stats", "graph"):
+            if part not in (*MEASURES, "base", *SUBSTRATES):
                 continue
             if part != own and rank(part) >= rank(own):
                 wrong.append(f"{path} includes {name}")

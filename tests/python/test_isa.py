@@ -1,7 +1,7 @@
 """The same claims at every instruction set that this processor offers, each in a process capped by NETASSAY_ISA.
 
 This file is also the program of those processes: `test_isa.py measure FOLDER` and `test_isa.py load FOLDER` print one
-JSON object {claim: what is wrong, or ""}. Tolerances and bars are those of test_moments.
+JSON object {claim: what is wrong, or ""} (of "digest" what it is). Tolerances and bars are those of test_moments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,6 +134,47 @@ def load(folder: Path, level: str) -> Iterator[str]:
                 yield f"{path.name}, {len(part)} rows: other bits"
 
 
+def weights() -> Iterator[tuple[str, Any, np.ndarray]]:
+    from python.matrices import DTYPES, make, typed
+
+    for dtype in DTYPES:
+        for kind in ("normal", "half zero", "many blocks, faintly joined", "levels"):
+            for m, n in ((1, 1), (3, 70), (97, 33), (130, 257)):
+                given, values = typed(make(kind, m, n) * (9 if dtype.endswith("int8") else 1), dtype)
+                yield f"{dtype}, {kind}, {m} x {n}", given, values
+
+
+def trees() -> Iterator[str]:
+    from netassay import _core
+    from netassay.base.arrays import weight_view
+    from netassay.persistence import largest
+    from python.matrices import assert_spans, scipy_tree
+
+    for name, given, values in weights():
+        expected = scipy_tree(values)
+        array, dtype = weight_view(given, "test")
+        for method in ("filter", "boruvka", "prim"):
+            for threads in (1, 3):
+                found, ends, _, _ = _core.persistence.spanning_tree(array, dtype, method=method, threads=threads)
+                if not np.array_equal(found, expected):
+                    yield f"{name}, {method}, {threads} threads: another tree"
+                assert_spans(values, found, ends)
+        if largest(given) != expected[0]:
+            yield f"{name}: another largest"
+
+
+def digest() -> str:
+    """Of every number that persistence gives."""
+    from netassay.persistence import neural_persistence
+
+    total = sha256()
+    for _, given, _ in weights():
+        for essential in (True, False):
+            r = neural_persistence(given, p=3, essential=essential)
+            total.update(np.r_[r.total, r.normalized, r.lower_bound, r.scale, r.weights].tobytes())
+    return total.hexdigest()
+
+
 def main(task: str, folder: Path) -> None:
     from netassay import _core
 
@@ -142,6 +185,8 @@ def main(task: str, folder: Path) -> None:
         "exact data": exact_data,
         "threads and batches": threads_and_batches,
         "save": lambda: save(folder, level),
+        "trees": trees,
+        "digest": lambda: iter([digest()]),
     }
     if task == "load":
         claims = {"load": lambda: load(folder, level)}
@@ -217,6 +262,15 @@ def test_a_state_saved_at_one_level_goes_on_at_any_other(level: str, states: Pat
     for wrote in LEVELS[: LEVELS.index(offered()) + 1]:
         outcome("measure", wrote, states)
     assert outcome("load", level, states)["load"] == ""
+
+
+def test_trees_are_scipys_at_every_level(level: str, states: Path) -> None:
+    pytest.importorskip("scipy")
+    assert outcome("measure", level, states)["trees"] == ""
+
+
+def test_persistence_has_the_same_bits_at_every_level(level: str, states: Path) -> None:
+    assert outcome("measure", level, states)["digest"] == outcome("measure", "baseline", states)["digest"]
 
 
 def test_a_cap_above_what_is_offered_and_an_empty_one_ask_for_nothing() -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from .rows import Coverage, Finding, Row
-from .serial import FLAG, MEASURES, SCHEMA, row_fields
+from .serial import FLAG, MEASURES, SCHEMA, TOTALS, row_fields
 
 
 def load(path: str | PathLike[str]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def decode_report(data: Any) -> dict[str, Any]:
     return {
         "layers": tuple(decode_row(row, f"layers[{i}]") for i, row in enumerate(rows)),
         "coverage": decode(Coverage, members["coverage"], "coverage"),
-        "totals": decode(Mapping[str, Any], members["totals"], "totals"),
+        "totals": {key: _total(key, value) for key, value in _members(members["totals"], "totals").items()},
         "findings": decode(tuple[Finding, ...], members["findings"], "findings"),
         "provenance": decode(Mapping[str, Any], members["provenance"], "provenance"),
     }
@@ -64,13 +64,21 @@ def decode_row(data: Any, where: str) -> Row:
         if key in own:
             plain[key] = value
         elif key in MEASURES:
-            module, name = MEASURES[key]
-            result = getattr(import_module(module), name)
-            measures[key] = decode(result | None, value, f"{where}.{key}")
+            measures[key] = _result(MEASURES[key], value, f"{where}.{key}")
         else:
             known = ", ".join((*own, *MEASURES))
             raise ValueError(f"{where}: got the field {key!r}, expected only {known}")
     return Row(**_decode_fields(Row, plain, where, own), measures=measures)
+
+
+def _total(key: str, value: Any) -> Any:
+    """A number of the whole network: a result where one goes by this name, else as it stands."""
+    return _result(TOTALS[key], value, f"totals.{key}") if key in TOTALS else value
+
+
+def _result(place: tuple[str, str], value: Any, where: str) -> Any:
+    module, name = place
+    return decode(getattr(import_module(module), name) | None, value, where)
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:

@@ -32,6 +32,8 @@ MEASURES = {
     "effective_dimension": ("netassay.saturation", "EffectiveDimension"),
     "persistence": ("netassay.persistence", "NeuralPersistence"),
 }
+# the same of whole networks: key of a report's totals -> module and name
+TOTALS = {"deep_graph_persistence": ("netassay.persistence", "DeepGraphPersistence")}
 
 
 def schema() -> dict[str, Any]:

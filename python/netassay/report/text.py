@@ -172,6 +172,9 @@ def _show(value: Any, form: str = "") -> str:
 def _totals(totals: Mapping[str, Any]) -> Iterator[str]:
     flat: dict[str, str] = {}
     for name, value in totals.items():
+        if name == "deep_graph_persistence" and (value is None or hasattr(value, "peak")):
+            flat.update({} if value is None else {"deep graph persistence": _deep(value)})  # the notes say why not
+            continue
         sentence = _persistence(value) if name == "persistence" else None
         flat.update({name: sentence} if sentence else _flatten({name: value}))
     room = max(map(len, flat), default=0)
@@ -186,6 +189,12 @@ def _persistence(value: Any) -> str | None:
             flags = "".join(f"; {flag}" for flag in map(_show, value.get("flags", ())))
             return f"{mean:.3f}, mean of {layers:,} layers; scale {scale:.6g}; sum of totals {total:.6g}{flags}"
     return None
+
+
+def _deep(value: Any) -> str:
+    """As measure_weights asks for it, standardized and rescaled."""
+    flags = "".join(f"; {printable(flag)}" for flag in value.flags)
+    return f"{_show(value.normalized, '.3f')} (peak {_show(value.peak, '.2f')}, standardized, rescaled){flags}"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

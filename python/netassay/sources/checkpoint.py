@@ -78,9 +78,10 @@ class Checkpoint:
         resident: bytes held beside the one weight that is read (a torch file of the older format, as a whole).
     """
 
-    def __init__(self, source: Source, name: str, *, strip: bool = True) -> None:
+    def __init__(self, source: Source, name: str, function: str, *, strip: bool = True) -> None:
         found, prefixes = tensors.strip(source.found) if strip else (tuple(source.found), ())
         self._source: Source | None = source
+        self._function = function
         self.source = name
         self.wrappers = (*source.wrappers, *prefixes)
         self.fingerprint = source.fingerprint or _fingerprint(found, source.sizes)
@@ -98,19 +99,32 @@ class Checkpoint:
         self.nbytes = sum(weight.nbytes for weight in self.weights)
         self.largest = max((weight.nbytes for weight in self.weights), default=0)
 
-    def afford(self, memory: float) -> None:
-        """Raises LimitExceeded, naming the tensor, where reading a weight allocates more than `memory` bytes."""
-        for found in self._found.values():
-            cost = found.nbytes if found.cost is None else found.cost
-            if cost + self.resident > memory:
-                held = f" beside {self.resident} that the file takes" if self.resident else ""
-                raise LimitExceeded(
-                    f"open_checkpoint: {self.source}: tensor {found.name!r} of shape {found.shape} takes {cost} bytes"
-                    f"{held}, the limit is {memory:.0f}"
-                )
+    def afford(self, memory: float, kept: Sequence[Stored] = ()) -> None:
+        """Raises LimitExceeded, naming the tensor, where reading a weight allocates more than `memory` bytes.
 
-    def read(self, stored: Stored, *, threads: int | None = None) -> View:
+        Args:
+            kept: weights that are read with keep=True, which all stay beside the one that is read.
+        """
+        if not self._found:
+            return
+        copies = sum(self._copied(one) for one in dict.fromkeys(kept))
+        cost, found = max(((_cost(found), found) for found in self._found.values()), key=lambda pair: pair[0])
+        if cost + self.resident + copies > memory:
+            chain = f" beside the {copies} of the chain's {len(kept)} weights" if copies else ""
+            held = f" beside {self.resident} that the file takes" if self.resident else ""
+            raise LimitExceeded(
+                f"{self._function}: {self.source}: tensor {found.name!r} of shape {found.shape} takes {cost} bytes"
+                f"{chain}{held}, the limit is {memory:.0f}"
+            )
+
+    def _copied(self, stored: Stored) -> int:
+        """Bytes that keeping a weight takes; none where it lies in memory as it is read."""
+        return stored.nbytes if _cost(self._found[stored.name]) else 0
+
+    def read(self, stored: Stored, *, threads: int | None = None, keep: bool = False) -> View:
         """The values of a weight, of shape `stored.shape`, valid until the next read; not to be written to.
+
+        With keep=True they stay valid: they are a copy, or the memory of the source itself.
 
         bfloat16 comes as its bits in uint16, 8-bit floats as theirs in uint8.
 
@@ -122,7 +136,8 @@ class Checkpoint:
         if self._source is None or found is None:
             why = "a closed checkpoint" if self._source is None else f"{stored.name!r}, no weight of this checkpoint"
             raise ValueError(f"Checkpoint.read: got {why}")
-        return self._source.read(found, threads)
+        view = self._source.read(found, threads)
+        return View(view.array.copy(), view.dtype) if keep and self._copied(stored) else view
 
     def close(self) -> None:
         source, self._source = self._source, None
@@ -139,6 +154,11 @@ class Checkpoint:
         return f"<Checkpoint: {self.source}, weights {len(self.weights)}, parameters {self.parameters}>"
 
 
+def _cost(found: Found) -> int:
+    """Bytes that reading it allocates."""
+    return found.nbytes if found.cost is None else found.cost
+
+
 def _stored(group: judge.Group, layer: str) -> Stored:
     found = group.found
     aliases = tuple(dict.fromkeys(tensors.layer_of(other.name) for other in group.others))
@@ -153,7 +173,7 @@ def _fingerprint(several: Sequence[Found], sizes: Sequence[int]) -> str:
     ).hexdigest()
 
 
-def open_checkpoint(source: Any, *, memory: float | None = None) -> Checkpoint:
+def open_checkpoint(source: Any, *, memory: float | None = None, function: str = "open_checkpoint") -> Checkpoint:
     """The weights of a checkpoint, a state_dict or a module, with nothing but names and sizes read yet.
 
     Args:
@@ -161,6 +181,7 @@ def open_checkpoint(source: Any, *, memory: float | None = None) -> Checkpoint:
             one of these; a mapping from names to tensors or numpy arrays, or one that holds such a mapping under
             "state_dict", "model", ...; an nn.Module.
         memory: bytes that reading may allocate; None: what is free.
+        function: what the caller was called as, which begins the messages.
 
     Raises:
         OSError: FileNotFoundError and others as the file system gives them. CorruptCheckpoint: damaged, truncated,
@@ -168,7 +189,7 @@ def open_checkpoint(source: Any, *, memory: float | None = None) -> Checkpoint:
         LimitExceeded: before anything is allocated. ImportError: a file of torch's without torch.
     """
     limit = _memory.available() if memory is None else float(memory)
-    opened = _open(source, limit)
+    opened = _open(source, limit, function)
     try:
         opened.afford(limit)
     except BaseException:
@@ -177,18 +198,18 @@ def open_checkpoint(source: Any, *, memory: float | None = None) -> Checkpoint:
     return opened
 
 
-def _open(source: Any, memory: float) -> Checkpoint:
+def _open(source: Any, memory: float, function: str) -> Checkpoint:
     if isinstance(source, (str, os.PathLike)):
         from .paths import open_path
 
         path = os.fsdecode(source)
-        return Checkpoint(open_path(path, memory), path)
+        return Checkpoint(open_path(path, memory, function), path, function)
     from .modules import Module, StateDict
 
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.nn.Module):
-        return Checkpoint(Module(source), type(source).__name__, strip=False)
+        return Checkpoint(Module(source, function), type(source).__name__, function, strip=False)
     if isinstance(source, Mapping):
-        return Checkpoint(StateDict(source), "state_dict")
+        return Checkpoint(StateDict(source, function), "state_dict", function)
     got = type(source).__name__
-    raise UnsupportedLayout(f"open_checkpoint: got {got}, expected a path, a state_dict or an nn.Module")
+    raise UnsupportedLayout(f"{function}: got {got}, expected a path, a state_dict or an nn.Module")

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class StateDict(Source):
     """The tensors of a mapping."""
 
-    def __init__(self, mapping: Mapping[Any, Any], what: str = "state_dict") -> None:
-        self.wrappers, state = tensors.unwrap(mapping, f"open_checkpoint: {what}")
+    def __init__(self, mapping: Mapping[Any, Any], function: str) -> None:
+        self._function = function
+        self.wrappers, state = tensors.unwrap(mapping, f"{function}: state_dict")
         self.found = tuple(tensors.describe(name, value) for name, value in tensors.named(state).items())
         self.notes = tensors.left_out(mapping, self.wrappers, state)
 
     def read(self, found: Found, threads: int | None) -> View:
-        return arrays.weight_view(found.handle, f"open_checkpoint: {found.name}")
+        return arrays.weight_view(found.handle, f"{self._function}: {found.name}")
 
     def close(self) -> None:
         self.found = ()
@@ -35,19 +36,20 @@ class StateDict(Source):
 class Module(Source):
     """The tensors of a module. What it makes of them when it runs (weight norm, pruning) is made one at a time."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, function: str) -> None:
+        self._function = function
         root, self.wrappers = layers.unwrap(model)
         self.fingerprint = layers.fingerprint(root)
         self.found = tuple(_walk(root))
 
     def read(self, found: Found, threads: int | None) -> View:
         if arrays.is_tensor(found.handle):
-            return arrays.weight_view(found.handle, f"open_checkpoint: {found.name}")
+            return arrays.weight_view(found.handle, f"{self._function}: {found.name}")
         try:
             made = found.handle()
         except Exception as error:
-            raise UnsupportedLayout(f"open_checkpoint: {found.name}: its module cannot make it ({error})") from error
-        return arrays.weight_view(made, f"open_checkpoint: {found.name}")
+            raise UnsupportedLayout(f"{self._function}: {found.name}: its module cannot make it ({error})") from error
+        return arrays.weight_view(made, f"{self._function}: {found.name}")
 
     def close(self) -> None:
         self.found = ()

@@ -32,24 +32,24 @@ _OTHERS = {
 _BESIDE = re.compile(r"(optimizer|scheduler|training_args|rng_state|scaler|trainer_state)(_\d+)?\.\w+", re.IGNORECASE)
 
 
-def open_path(path: str, memory: float) -> Source:
-    """The tensors behind a path. Raises as `open_checkpoint`."""
-    opener = partial(_file, memory=memory, buffer=Buffer())
+def open_path(path: str, memory: float, function: str) -> Source:
+    """The tensors behind a path; `function` begins the messages. Raises as `open_checkpoint`."""
+    opener = partial(_file, memory=memory, buffer=Buffer(), function=function)
     directory = os.path.dirname(path)
     if stat.S_ISDIR(os.stat(path).st_mode):  # FileNotFoundError as the system says it
-        source, directory = _directory(path, opener), path
+        source, directory = _directory(path, opener, function), path
     elif path.endswith(".index.json"):
-        source = shards.of_index(path, opener)
+        source = shards.of_index(path, opener, function)
     else:
         source = opener(path)
-    source.quantised = source.quantised or _config(directory)
+    source.quantised = source.quantised or _config(directory, function)
     return source
 
 
-def _config(directory: str) -> str:
+def _config(directory: str, function: str) -> str:
     path = os.path.join(directory, "config.json")
     try:
-        config = shards.read_json(path) if os.path.isfile(path) else None
+        config = shards.read_json(path, function) if os.path.isfile(path) else None
     except (CorruptCheckpoint, OSError):
         return ""
     marks = [
@@ -58,8 +58,8 @@ def _config(directory: str) -> str:
     return f"{marks[0]} in config.json" if marks else ""
 
 
-def _file(path: str, memory: float, buffer: Buffer) -> Source:
-    what = f"open_checkpoint: {path}"
+def _file(path: str, memory: float, buffer: Buffer, function: str) -> Source:
+    what = f"{function}: {path}"
     info = os.stat(path)
     if not stat.S_ISREG(info.st_mode):
         raise UnsupportedLayout(f"{what}: got no regular file, expected a file or a directory")
@@ -69,11 +69,11 @@ def _file(path: str, memory: float, buffer: Buffer) -> Source:
     if path.endswith(".safetensors"):
         if torch:
             raise CorruptCheckpoint(f"{what}: got a file of torch's under this name, expected a safetensors file")
-        return TensorFile(path, buffer)
+        return TensorFile(path, buffer, function)
     if torch:
-        return TorchFile(path, memory)
+        return TorchFile(path, memory, function)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= info.st_size - 8:
-        return TensorFile(path, buffer)
+        return TensorFile(path, buffer, function)
     raise _unknown(head, path, what)
 
 
@@ -86,20 +86,20 @@ def _unknown(head: bytes, path: str, what: str) -> Exception:
     return (CorruptCheckpoint if ours else UnsupportedLayout)(f"{what}: got {got}, {expected}")
 
 
-def _directory(path: str, opener: shards.Open) -> Source:
+def _directory(path: str, opener: shards.Open, function: str) -> Source:
     names = sorted(name for name in os.listdir(path) if not _BESIDE.fullmatch(name))
-    chosen = _choose(names, path)
+    chosen = _choose(names, f"{function}: {path}")
     indexed = chosen[0].endswith(".index.json")
     kinds = (".index.json",) if indexed else (".safetensors", ".index.json", *_TORCH)
     rest = [name for name in names if name not in chosen and name.endswith(kinds)]
     whole = [os.path.join(path, name) for name in chosen]
-    source = shards.of_index(whole[0], opener) if indexed else shards.together(whole, opener)
+    source = shards.of_index(whole[0], opener, function) if indexed else shards.together(whole, opener, function)
     if rest or len(chosen) > 1:
         source.notes += (f"of the directory: {listed(chosen)}" + (f"; not {listed(rest)}" if rest else ""),)
     return source
 
 
-def _choose(names: Sequence[str], path: str) -> list[str]:
+def _choose(names: Sequence[str], what: str) -> list[str]:
     """An index, else the safetensors files, else those of torch; of each the usual name where it is there."""
     safe = [name for name in names if name.endswith(".safetensors")]
     indexes = [name for name in names if name.endswith(".index.json")]
@@ -116,4 +116,4 @@ def _choose(names: Sequence[str], path: str) -> list[str]:
     got = (
         "a distributed checkpoint of torch's (not consolidated)" if ".metadata" in names else listed(names) or "nothing"
     )
-    raise UnsupportedLayout(f"open_checkpoint: {path}: got a directory with {got}, expected a checkpoint in it")
+    raise UnsupportedLayout(f"{what}: got a directory with {got}, expected a checkpoint in it")

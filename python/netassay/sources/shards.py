@@ -50,16 +50,16 @@ class Files(Source):
             source.close()
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, function: str) -> Any:
     size = os.path.getsize(path)
     if size > _MOST_JSON:
-        raise CorruptCheckpoint(f"open_checkpoint: {path}: got {size} bytes of JSON, expected at most {_MOST_JSON}")
+        raise CorruptCheckpoint(f"{function}: {path}: got {size} bytes of JSON, expected at most {_MOST_JSON}")
     with open(path, "rb") as file:
         text = file.read(_MOST_JSON)
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"open_checkpoint: {path}: got no JSON ({error})") from None
+        raise CorruptCheckpoint(f"{function}: {path}: got no JSON ({error})") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -68,10 +68,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def of_index(path: str, opener: Open) -> Source:
+def of_index(path: str, opener: Open, function: str) -> Source:
     """The shards of an index, each with what the index says is in it."""
-    what = f"open_checkpoint: {path}"
-    index = read_json(path)
+    what = f"{function}: {path}"
+    index = read_json(path, function)
     weights = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(shard, str) for shard in weights.values()):
         raise CorruptCheckpoint(f"{what}: got no weight_map from tensors to shards")
@@ -120,9 +120,9 @@ def _inside(base: str, shard: str, what: str) -> str:
     return full
 
 
-def together(files: Sequence[str], opener: Open) -> Source:
+def together(files: Sequence[str], opener: Open, function: str) -> Source:
     """Files that are one checkpoint: no tensor is in two of them, and no shard is missing."""
-    _complete(files)
+    _complete(files, function)
     sources: list[Source] = []
     try:
         for file in files:
@@ -132,7 +132,7 @@ def together(files: Sequence[str], opener: Open) -> Source:
             for found in source.found:
                 if (owner := owners.setdefault(found.name, file)) != file:
                     both = f"{owner} and {os.path.basename(file)}"
-                    raise UnsupportedLayout(f"open_checkpoint: got tensor {found.name!r} in {both}: pass one of them")
+                    raise UnsupportedLayout(f"{function}: got tensor {found.name!r} in {both}: pass one of them")
         return sources[0] if len(sources) == 1 else Files(sources)
     except BaseException:
         for source in sources:
@@ -140,10 +140,10 @@ def together(files: Sequence[str], opener: Open) -> Source:
         raise
 
 
-def _complete(files: Sequence[str]) -> None:
+def _complete(files: Sequence[str], function: str) -> None:
     numbered = [match for file in files if (match := re.search(r"(\d+)-of-(\d+)\.\w+$", file))]
     for match in numbered:
         present = {int(other[1]) for other in numbered if int(other[2]) == int(match[2])}
         missing = next((i for i in range(1, int(match[2]) + 1) if i not in present), None)
         if missing is not None and 0 not in present:
-            raise CorruptCheckpoint(f"open_checkpoint: {match.string}: shard {missing} of {int(match[2])} is not there")
+            raise CorruptCheckpoint(f"{function}: {match.string}: shard {missing} of {int(match[2])} is not there")

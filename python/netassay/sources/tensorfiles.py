@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netassay.base import arrays
 from netassay.base.arrays import View
-from netassay.base.errors import UnsupportedLayout
+from netassay.base.errors import CorruptCheckpoint, UnsupportedLayout
 
 from .tensors import Found, Source, shown
 
@@ -33,16 +34,17 @@ class Buffer:
 class TensorFile(Source):
     """The tensors of a safetensors file."""
 
-    def __init__(self, path: str, buffer: Buffer) -> None:
+    def __init__(self, path: str, buffer: Buffer, function: str) -> None:
         from .safetensors import SafetensorsFile
 
-        self._file, self._buffer = SafetensorsFile(path), buffer
+        self._function, self._buffer = function, buffer
+        with self._told():
+            self._file = SafetensorsFile(path)
         try:
             if "netassay.state" in self._file.metadata:
-                raise UnsupportedLayout(
-                    f"open_checkpoint: {path}: got a state file of netassay's, expected a checkpoint"
-                )
-            self.found = tuple(_found(entry) for entry in self._file)
+                raise UnsupportedLayout(f"{function}: {path}: got a state file of netassay's, expected a checkpoint")
+            with self._told():
+                self.found = tuple(_found(entry) for entry in self._file)
         except BaseException:
             self._file.close()
             raise
@@ -53,12 +55,21 @@ class TensorFile(Source):
     def read(self, found: Found, threads: int | None) -> View:
         entry = found.handle
         out = self._buffer.take(entry.end - entry.begin)
-        self._file.read(entry, out, threads=threads)
+        with self._told():
+            self._file.read(entry, out, threads=threads)
         array = out.view(np.dtype(arrays.CARRIERS[found.dtype]).newbyteorder("<")).reshape(found.shape)
-        return arrays.weight_view(View(array, found.dtype), f"open_checkpoint: {found.name}")
+        return arrays.weight_view(View(array, found.dtype), f"{self._function}: {found.name}")
 
     def close(self) -> None:
         self._file.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What is wrong with the file, begun by the function that was called."""
+        try:
+            yield
+        except CorruptCheckpoint as error:
+            raise CorruptCheckpoint(f"{self._function}: {str(error).removeprefix('safetensors: ')}") from error
 
 
 def _found(entry: Any) -> Found:

@@ -32,8 +32,8 @@ _TOUCHED = 1 << 27
 class TorchFile(Source):
     """The tensors of a file of torch's."""
 
-    def __init__(self, path: str, memory: float) -> None:
-        self.path, self._what, self._torch = path, f"open_checkpoint: {path}", _torch(path)
+    def __init__(self, path: str, memory: float, function: str) -> None:
+        self.path, self._what, self._torch = path, f"{function}: {path}", _torch(path, function)
         self.sizes = (os.path.getsize(path),)
         with open(path, "rb") as file:
             self._mapped = file.read(4) == ARCHIVE
@@ -85,13 +85,12 @@ class TorchFile(Source):
         self._state = None
 
 
-def _torch(path: str) -> Any:
+def _torch(path: str, function: str) -> Any:
     try:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"open_checkpoint: {path} is a file of torch's, and torch cannot be imported ({error}):"
-            " install netassay[torch]"
+            f"{function}: {path} is a file of torch's, and torch cannot be imported ({error}): install netassay[torch]"
         ) from error
     return torch
 

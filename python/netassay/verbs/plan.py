@@ -98,7 +98,7 @@ def plan(source: Any, *, layers: object = "*", threads: int | None = None, memor
     """
     count = _threads.resolve(threads)
     available = _memory.available() if memory is None else float(memory)
-    with open_checkpoint(source, memory=float("inf")) as checkpoint:
+    with open_checkpoint(source, memory=float("inf"), function="plan") as checkpoint:
         chosen = selected(checkpoint, layers, "plan")
         weights = tuple(checkpoint.weights[place] for place in chosen)
         left_out = set(range(len(checkpoint.weights))) - set(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from netassay.base.errors import DomainError, NonFinite, NothingObserved
 from netassay.report import Coverage, Report, Row, Skipped, persistence_findings
 from netassay.sources import patterns
 from netassay.sources.checkpoint import Checkpoint, Stored, open_checkpoint
+from netassay.verbs.deep import Deep
 
 #: Told before each weight is read, and once at the end: track(tensor, bytes done, bytes in all).
 Track: TypeAlias = Callable[[str, int, int], None]
@@ -46,6 +47,7 @@ def measure_weights(
     threads: int | None = None,
     memory: float | None = None,
     nonfinite: str = "raise",
+    chain: Iterable[str] | None = None,
     track: Track | None = None,
 ) -> Report:
     """Measures the weights of a checkpoint or a model, with one of them in memory at a time.
@@ -56,6 +58,10 @@ def measure_weights(
     matrix; they stand in `report.coverage.skipped`, as does everything else that was left out, each with its reason.
     The report does not depend on the number of threads. No torch is needed for safetensors.
 
+    Deep graph persistence of the layers of a chain, standardized and rescaled, whose weights alone are in memory at
+    once: of those that `chain` names, else of an nn.Sequential of linear layers, convolutions of one group and
+    elementwise modules. A file has no order of layers, and does not say which convolutions are grouped or transposed.
+
     Args:
         source: path of a .safetensors, .pt, .pth, .th or .bin file, of a directory or an index.json of shards; a
             state_dict; an nn.Module.
@@ -65,26 +71,31 @@ def measure_weights(
         threads: for reading and measuring; None: see `netassay.base.threads`.
         memory: bytes that may be taken; None: what is free.
         nonfinite: what a NaN or an infinity does: "raise" once the other weights are measured, or "skip".
+        chain: names of layers in the order of the forward pass, whatever `layers` selects.
         track: told how far it is: track(tensor, bytes done, bytes in all).
 
     Returns:
         A Report with one row per layer in order of storage, `row.persistence` a NeuralPersistence; `report.totals`
-        has the network's {normalized: mean over the layers, total: sum, scale, layers: how many, flags}.
+        has the network's {normalized: mean over the layers, total: sum, scale, layers: how many, flags} as
+        "persistence" and, as "deep_graph_persistence", a DeepGraphPersistence, or None with the reason in
+        `report.coverage.notes`.
 
     Raises:
         NonFinite: a weight holds a NaN or an infinity, its message naming tensor and index; its `report` has every
             other weight, over the scale of those. OSError, CorruptCheckpoint: the file cannot be read, or is none.
             LimitExceeded: more memory is needed than there is. NothingObserved: no weight matrix in it.
-            SelectionError: a pattern that matches nothing. DomainError: an option outside its domain.
-            KeyboardInterrupt: Ctrl-C; its `report` has what was finished, with the flag "partial" in its totals.
+            SelectionError: a pattern that matches nothing, or a name of the chain that no weight has. ShapeError:
+            layers that do not chain. DomainError: an option outside its domain. KeyboardInterrupt: Ctrl-C; its `report`
+            has what was finished, with the flag "partial" in its totals where weights were left.
     """
     measures = (measures,) if isinstance(measures, str) else tuple(measures)
     _require(bool(measures) and set(measures) <= set(_MEASURES), "measures", measures, f"one or more of {_MEASURES}")
     _require(nonfinite in ("raise", "skip"), "nonfinite", nonfinite, "'raise' or 'skip'")
     _require(memory is None or memory >= 0, "memory", memory, "bytes, at least 0, or None")
     count = _threads.resolve(threads)
-    with open_checkpoint(source, memory=memory) as checkpoint:
-        weights = _Pass(checkpoint, selected(checkpoint, layers, "measure_weights"), count)
+    with open_checkpoint(source, memory=memory, function="measure_weights") as checkpoint:
+        chosen = selected(checkpoint, layers, "measure_weights")
+        weights = _Pass(checkpoint, chosen, Deep.of(source, checkpoint, chain, memory), count)
         try:
             weights.run(track or (lambda tensor, done, total: None))
         except KeyboardInterrupt as interrupt:
@@ -124,8 +135,8 @@ class _Pass:
     Each weight is noted by one assignment once it is finished, so that an interruption leaves only whole ones.
     """
 
-    def __init__(self, checkpoint: Checkpoint, chosen: Sequence[int], threads: int) -> None:
-        self._checkpoint, self._chosen, self._threads = checkpoint, frozenset(chosen), threads
+    def __init__(self, checkpoint: Checkpoint, chosen: Sequence[int], deep: Deep, threads: int) -> None:
+        self._checkpoint, self._chosen, self._deep, self._threads = checkpoint, frozenset(chosen), deep, threads
         self._trees: dict[int, _persistence.SpanningTree] = {}
         self._maxima: dict[int, float] = {}
         self.nonfinite: dict[int, str] = {}
@@ -137,15 +148,19 @@ class _Pass:
             track(stored.name, done, total)
             self._measure(place, stored)
             done += stored.nbytes
+        self._deep.measure(self._threads)
         track("", total, total)
 
     def _measure(self, place: int, stored: Stored) -> None:
-        view = self._checkpoint.read(stored, threads=self._threads)
+        kept = stored in self._deep.chain
+        view = self._checkpoint.read(stored, threads=self._threads, keep=kept)
         try:
             if place in self._chosen:
                 self._trees[place] = _persistence.spanning_tree(_matrix(stored, view), threads=self._threads)
             else:
                 self._maxima[place] = _persistence.largest(view, threads=self._threads)
+            if kept:
+                self._deep.views[stored] = _matrix(stored, view)
         except NonFinite:
             self.nonfinite[place] = _wrong(view)
 
@@ -167,7 +182,10 @@ class _Pass:
         return Report(
             layers=rows,
             coverage=self._coverage(left),
-            totals={"persistence": _totals([row.measures["persistence"] for row in rows], scale, flags)},
+            totals={
+                "persistence": _totals([row.measures["persistence"] for row in rows], scale, flags),
+                "deep_graph_persistence": self._deep.result,
+            },
             findings=persistence_findings(rows),
             provenance=self._provenance(),
         )
@@ -190,6 +208,7 @@ class _Pass:
             notes.append(f"{what}, and the scale is the largest |w| of those")
         elif self.nonfinite:
             notes.append("the scale is the largest |w| of the weights that are finite")
+        notes.append(self._deep.note)
         measured = [weights[place] for place in self._trees]
         return Coverage(
             measured=len({stored.layer for stored in measured}),

@@ -1,0 +1,884 @@
+"""Neural persistence against the literal reference, the published values, and what must not change it.
+
+Tolerances. Weights are divided in their own format, so tree weights agree exactly. A total is (sum t)^(1/p), t =
+(1 - w)^p >= 0: the term and its power are rounded (2 u each, u = 2^-53), the sum loses nothing, 1/p is rounded, which
+the root turns into u |ln total|, and the root itself is rounded (2 u): `tolerance(p, total)`, for both sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import netassay as na
+from netassay import persistence as stem
+from netassay.base.arrays import View
+from python.matrices import DTYPES, FLOATS, KINDS, Typed, make, typed
+from reference import persistence as reference
+
+ROOT = Path(__file__).parents[1]
+DATA = json.loads((ROOT / "data" / "persistence.json").read_text(encoding="utf-8"))
+LAWS = settings(max_examples=80, deadline=None, derandomize=True)
+SIZES = [(1, 1), (1, 2), (2, 1), (3, 15), (16, 17), (31, 33), (97, 2), (70, 64)]
+POWERS = [0.5, 1, 2, 3.5, 10]
+
+
+def tolerance(p: float, total: float) -> float:
+    return 2.0**-52 * (4 / p + 2 + abs(math.log(total or 1)))
+
+
+def close(got: float, expected: float, p: float = 2) -> bool:
+    return math.isclose(got, expected, rel_tol=tolerance(p, expected), abs_tol=0)
+
+
+def same(a: stem.NeuralPersistence, b: stem.NeuralPersistence) -> bool:
+    return (a.total, a.normalized, a.lower_bound, a.scale, a.flags) == (
+        b.total,
+        b.normalized,
+        b.lower_bound,
+        b.scale,
+        b.flags,
+    ) and a.weights.tobytes() == b.weights.tobytes()
+
+
+def divided(x: np.ndarray, scale: float) -> np.ndarray:
+    """|x| / scale in the precision of x."""
+    return (np.abs(x) / x.dtype.type(scale)).astype(np.float64)
+
+
+# Parity with the reference
+
+
+def assert_parity(w: Typed, scale: float | None, p: float, essential: bool) -> None:
+    got = stem.neural_persistence(w.given, scale=scale, p=p, essential=essential)
+    total, normalized = reference.neural_persistence(w.values, scale, p, essential)
+    s = np.abs(w.values).max() if scale is None else scale
+    assert close(got.total, total, p)
+    assert math.isclose(got.normalized, normalized, rel_tol=2 * tolerance(p, total))
+    tree = np.array(reference.tree_weights(w.values), w.values.dtype)
+    assert np.array_equal(got.weights, divided(tree, s) if s else np.zeros(len(tree)))
+    assert got.scale == s
+    # a bound near zero is what is left of terms of the size of those of the maxima
+    terms = [(1 - x) ** p for k in (0, 1) for x in divided(np.abs(w.values).max(axis=k), s or 1)]
+    bound = reference.lower_bound(w.values, s or 1, p)
+    assert abs(got.lower_bound**p - bound**p) <= 2.0**-49 * (math.fsum(terms) + 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["uniform", "lognormal", "cauchy", "constant", "one-hot", "all zero", "half zero"])
+def test_every_format_and_distribution_agrees_with_the_reference(kind: str, dtype: str) -> None:
+    for m, n in SIZES:
+        w = typed(make(kind, m, n) * (9 if dtype.endswith("int8") else 1), dtype)
+        assert_parity(w, None, 2, True)
+
+
+@pytest.mark.parametrize("essential", [True, False])
+@pytest.mark.parametrize("p", POWERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_power_and_scale_agrees_with_the_reference(dtype: str, p: float, essential: bool) -> None:
+    for m, n in ((1, 1), (5, 3), (33, 17)):
+        w = typed(make("normal", m, n) * 10, dtype)
+        most = float(np.abs(w.values).max())
+        for scale in (None, most, 1.5 * most, 1000.0 * most):
+            assert_parity(w, scale, p, essential)
+
+
+VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "fortran": np.asfortranarray,
+    "every second column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "every second row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "every second row and column of Fortran order": lambda x: np.asfortranarray(x.repeat(2, 0).repeat(2, 1))[::2, ::2],
+    "columns of a wider array": lambda x: np.pad(x, ((3, 2), (5, 4)))[3:-2, 5:-4],
+    "negative strides": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "negative strides, Fortran": lambda x: np.asfortranarray(x[::-1, ::-1])[::-1, ::-1],
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+    "misaligned": lambda x: misaligned(x),
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "misaligned, big-endian, Fortran": lambda x: misaligned(x.T.astype(x.dtype.newbyteorder(">"))).T,
+}
+
+
+def misaligned(x: np.ndarray) -> np.ndarray:
+    buffer = np.empty(x.nbytes + 1, np.uint8)
+    y = buffer[1:].view(x.dtype).reshape(x.shape)
+    y[...] = x
+    return y
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_equals_its_contiguous_copy_and_is_left_alone(view: str, dtype: str) -> None:
+    for m, n in ((1, 1), (7, 5), (300, 70)):
+        x = typed(make("normal", m, n), dtype).given
+        array = x.array if isinstance(x, View) else x
+        y = VIEWS[view](array)
+        before = y.tobytes()
+        given_y = View(y, x.dtype) if isinstance(x, View) else y
+        assert same(stem.neural_persistence(given_y), stem.neural_persistence(x))
+        for function in (stem.largest, stem.variance, stem.sortedness):
+            assert function(given_y) == function(x)
+        draws = stem.shuffle_test(given_y, 2).draws
+        assert draws.tobytes() == stem.shuffle_test(x, 2).draws.tobytes()
+        assert y.tobytes() == before
+
+
+def test_rows_and_columns_of_a_broadcast_array_are_each_read() -> None:
+    x = make("normal", 1, 90)
+    for y in (np.broadcast_to(x, (80, 90)), np.broadcast_to(x.T, (90, 80))):
+        assert same(stem.neural_persistence(y), stem.neural_persistence(y.copy()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("view", ["contiguous", "transposed", "strided", "a parameter"])
+def test_a_torch_tensor_equals_its_bits_and_is_left_alone(view: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    w = typed(make("normal", 70, 64) * 9, dtype)
+    t = torch.from_numpy(w.values).to(getattr(torch, dtype))
+    before = t.clone()
+    y = {
+        "contiguous": lambda: t,
+        "transposed": lambda: t.t().contiguous().t(),
+        "strided": lambda: torch.stack([t, t], 2).reshape(70, 128)[:, ::2],
+        "a parameter": lambda: torch.nn.Parameter(t, requires_grad=t.is_floating_point()),
+    }[view]()
+    assert same(stem.neural_persistence(y), stem.neural_persistence(w.given))
+    assert stem.variance(y) == stem.variance(w.given)
+    assert torch.equal(t.view(torch.uint8), before.view(torch.uint8))
+    assert y.grad is None
+
+
+# Reference values: published code, and scipy's trees on exact ranks. float64 to 1e-14; float32 weights are divided in
+# float32, which both sides do exactly alike, and summed in float64, so there is no more to allow.
+
+
+def reference_weight(entry: dict[str, Any]) -> np.ndarray:
+    if "matrix" in entry:
+        return np.array(entry["matrix"])
+    names = {"np": np, "seed": entry["seed"], "shape": entry["shape"], "dtype": entry["dtype"]}
+    return np.asarray(eval(entry["expr"], names))
+
+
+CASES = [(f"np {e['gen']} {e['seed']} {e['shape']}", e) for e in DATA["np"]] + [(e["name"], e) for e in DATA["edge"]]
+
+
+@pytest.mark.parametrize("entry", [e for _, e in CASES], ids=[name for name, _ in CASES])
+def test_the_published_values_hold(entry: dict[str, Any]) -> None:
+    w = reference_weight(entry)
+    whole, without = stem.neural_persistence(w), stem.neural_persistence(w, essential=False)
+    expected = entry["indep"]
+    assert np.sum(np.abs(w) > 0) >= 1
+    for got, value in (
+        (whole.total, expected["np2_with_essential"]),
+        (whole.total, entry["code_total_persistence"]),
+        (whole.normalized, expected["norm_with_essential"]),
+        (whole.normalized, entry["code_total_persistence_normalized"]),
+        (without.total, expected["np2_mst_only"]),
+        (without.normalized, expected["norm_mst_only"]),
+        (math.fsum(whole.weights), expected["mst_weight_sum"]),
+        (whole.weights[-1], expected["mst_min"]),
+        (whole.lower_bound, entry["lower_bound_rowcolmax"]),
+        (without.lower_bound, entry["lower_bound_rowcolmax"]),
+    ):
+        assert got == pytest.approx(value, rel=1e-14, abs=0)
+    assert len(whole.weights) == expected["mst_edges"] == sum(w.shape) - 1
+    # |W| / max in the weight's own format, then a variance in float64: that of float32 weights is rounded there
+    unit = 1e-14 if w.dtype == np.float64 else 2.0**-22
+    assert stem.variance(w) == pytest.approx(entry["variance_of_normalised_abs"], rel=unit, abs=1e-17)
+
+
+def test_the_published_value_of_a_large_matrix_holds() -> None:
+    [entry] = DATA["large"]
+    w = np.random.default_rng(3).standard_normal((4096, 4096)).astype(np.float32)
+    assert entry["expr"].startswith("np.random.default_rng(3).standard_normal((4096,4096))")
+    whole = stem.neural_persistence(w)
+    assert whole.total == pytest.approx(entry["code_total_persistence"], rel=1e-14)
+    assert whole.normalized == pytest.approx(entry["code_total_persistence_normalized"], rel=1e-14)
+    without = stem.neural_persistence(w, essential=False)
+    assert without.total == pytest.approx(entry["scipy_np2_mst_only"], rel=1e-14)
+
+
+def mlp_weights(entry: dict[str, Any]) -> list[np.ndarray]:
+    g, dims = np.random.default_rng(entry["seed"]), entry["dims"]
+    scales = [math.sqrt(2.0 / (a + b)) for a, b in zip(dims, dims[1:], strict=False)]
+    shapes = zip(dims[1:], dims, scales, strict=False)
+    return [(g.standard_normal((out, into)) * scale).astype(entry["dtype"]) for out, into, scale in shapes]
+
+
+@pytest.mark.parametrize("entry", DATA["mlp"], ids=lambda e: f"{e['seed']}")
+def test_the_published_values_of_whole_networks_hold(entry: dict[str, Any]) -> None:
+    weights = mlp_weights(entry)
+    result = stem.network_persistence(weights)
+    assert result.scale == max(np.abs(w).max() for w in weights)
+    for layer, code, independent in zip(
+        result.layers, entry["np_layers_normalized"], entry["np_layers_indep"], strict=True
+    ):
+        assert layer.normalized == pytest.approx(code, rel=1e-14)
+        assert layer.normalized == pytest.approx(independent, rel=1e-14)
+        assert layer.scale == result.scale
+    assert result.normalized == pytest.approx(entry["np_global_mean_normalized"], rel=1e-14)
+    assert result.total == pytest.approx(math.fsum(layer.total for layer in result.layers), rel=1e-15)
+
+
+# Known answers
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_constant_weight_has_total_1_and_without_the_essential_class_0(dtype: str) -> None:
+    for m, n in ((1, 1), (2, 1), (9, 17), (100, 90)):
+        w = typed(np.full((m, n), 3.0), dtype).given
+        assert stem.neural_persistence(w).total == 1
+        assert math.isclose(stem.neural_persistence(w).normalized, (m + n - 1) ** -0.5, rel_tol=2.0**-51)
+        without = stem.neural_persistence(w, essential=False)
+        assert (without.total, without.normalized, without.lower_bound, without.flags) == (0, 0, 0, ())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [None, 0, 0.0, 1e-300, 1e-50, 1.0, 1e300])
+def test_an_all_zero_weight_has_weights_of_zero_at_every_scale_and_is_flagged(dtype: str, scale: float | None) -> None:
+    for m, n, p in ((1, 1, 2), (3, 4, 2), (90, 70, 3)):
+        w = typed(np.zeros((m, n)), dtype).given
+        result = stem.neural_persistence(w, scale=scale, p=p)
+        assert result.flags == ("zero",)
+        assert not result.weights.any()
+        assert close(result.total, (m + n) ** (1 / p), p)
+        assert math.isclose(result.normalized, ((m + n) / (m + n - 1)) ** (1 / p), rel_tol=1e-14)
+        without = stem.neural_persistence(w, scale=scale, p=p, essential=False)
+        assert math.isclose(without.normalized, 1, rel_tol=1e-15)
+        assert result.scale == (scale or 0)
+    assert stem.variance(w) == stem.sortedness(w) == 0
+
+
+def test_a_weight_with_one_entry_is_not_flagged_zero() -> None:
+    x = np.zeros((5, 6))
+    x[4, 5] = -1e-300
+    assert stem.neural_persistence(x).flags == ()
+    assert stem.neural_persistence(np.array([[-0.0]])).flags == ("zero",)
+
+
+def test_a_bias_is_one_more_input() -> None:
+    x, b = make("normal", 30, 20), make("normal", 30, 1)[:, 0] * 5
+    wide = np.concatenate([x, b[:, None]], axis=1)
+    assert same(stem.neural_persistence(x, bias=b), stem.neural_persistence(wide))
+    assert same(stem.spanning_tree(x, bias=b).persistence(scale=90), stem.neural_persistence(wide, scale=90))
+    assert stem.neural_persistence(x, bias=b).scale == np.abs(b).max()
+    assert len(stem.neural_persistence(x).weights) == 49
+    bits = typed(wide, "bfloat16").given.array
+    halves = View(bits[:, :20], "bfloat16"), View(bits[:, 20], "bfloat16")
+    assert same(stem.neural_persistence(halves[0], bias=halves[1]), stem.neural_persistence(View(bits, "bfloat16")))
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 5, 5), (4, 6, 3), (2, 3, 4, 5, 6), (5, 1, 1, 1), (1, 9, 1)])
+def test_a_convolution_is_a_matrix_of_outputs_and_all_their_inputs(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape)
+    expected = stem.neural_persistence(x.reshape(shape[0], -1))
+    assert len(expected.weights) == shape[0] + math.prod(shape[1:]) - 1
+    for y in (x, np.asfortranarray(x), np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1), x.astype(">f8")):
+        assert same(stem.neural_persistence(y), expected)
+    tree = stem.spanning_tree(x)
+    assert (tree.rows, tree.cols) == (shape[0], math.prod(shape[1:]))
+
+
+# Scale, power, essential class, bounds
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_scale_below_the_largest_weight_is_refused_after_conversion_to_the_format(dtype: str) -> None:
+    w = typed(np.array([[90.0, 60.0], [10.0, 20.0]]), dtype)
+    most = float(np.abs(w.values).max())
+    single = dtype in FLOATS and dtype != "float64"
+    barely = most * (1 - 2.0**-26)  # float32 has it equal to the largest weight
+    assert np.float32(barely) == most
+    if single:
+        assert stem.neural_persistence(w.given, scale=barely).weights[0] == 1
+    else:
+        with pytest.raises(na.DomainError, match=r"neural_persistence: got scale=.*expected.*largest weight, 90"):
+            stem.neural_persistence(w.given, scale=barely)
+    for scale in (most * (1 - 2.0**-22), most / 2, 0, -most, -1, math.nan, math.inf, -math.inf):
+        with pytest.raises(na.DomainError, match=r"neural_persistence: got scale=.*expected a finite number not below"):
+            stem.neural_persistence(w.given, scale=scale)
+
+
+@pytest.mark.parametrize(
+    "convert", [int, float, np.float32, np.float16, np.int64, np.uint8, lambda x: np.array(float(x)), __import__("fractions").Fraction]
+)
+def test_any_real_scalar_is_a_scale(convert: Any) -> None:
+    x = make("uniform", 9, 8)
+    assert same(stem.neural_persistence(x, scale=convert(2)), stem.neural_persistence(x, scale=2.0))
+
+
+def test_a_torch_scalar_is_a_scale() -> None:
+    torch = pytest.importorskip("torch")
+    x = make("uniform", 9, 8)
+    assert same(stem.neural_persistence(x, scale=torch.tensor(2.0)), stem.neural_persistence(x, scale=2.0))
+
+
+@pytest.mark.parametrize("scale", [1j, "large", [1.0, 2.0], object()])
+def test_what_is_no_real_number_is_no_scale(scale: Any) -> None:
+    with pytest.raises(na.DomainError, match=r"got scale .*expected a real number"):
+        stem.neural_persistence(make("uniform", 3, 3), scale=scale)
+    with pytest.raises(na.DomainError, match=r"variance: got scale .*expected a real number"):
+        stem.variance(make("uniform", 3, 3), scale=scale)
+
+
+@pytest.mark.parametrize("p", [0, -1, -0.5, math.nan, math.inf])
+def test_a_power_that_is_not_above_zero_is_refused(p: float) -> None:
+    with pytest.raises(na.DomainError, match=r"neural_persistence: got p=.*expected a finite number above 0"):
+        stem.neural_persistence(make("uniform", 3, 3), p=p)
+
+
+def test_weights_are_divided_in_their_own_format() -> None:
+    """One third of float32 is not that of float64."""
+    for dtype, division in (("float32", np.float32), ("float64", np.float64), ("bfloat16", np.float32)):
+        w = typed(np.array([[1.0, 3.0]]), dtype).given
+        assert stem.neural_persistence(w).weights[1] == float(division(1) / division(3))
+    assert stem.neural_persistence(np.array([[1, 3]], np.int8)).weights[1] == 1 / 3
+    # the scale of a network is rounded to float32 before the division too
+    w = np.array([[1.0, 0.5]], np.float32)
+    assert stem.neural_persistence(w, scale=1.1).weights[0] == float(np.float32(1) / np.float32(1.1))
+
+
+@LAWS
+@given(
+    m=st.integers(1, 40),
+    n=st.integers(1, 40),
+    kind=st.sampled_from(sorted(KINDS)),
+    p=st.sampled_from([0.3, *POWERS, 30]),
+    stretch=st.sampled_from([1.0, 1.3, 100.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_the_lower_bound_is_never_above_the_total_without_the_essential_class(
+    m: int, n: int, kind: str, p: float, stretch: float, seed: int
+) -> None:
+    x = make(kind, m, n, seed)
+    scale = stretch * float(np.abs(x).max())
+    without = stem.neural_persistence(x, scale=scale, p=p, essential=False)
+    whole = stem.neural_persistence(x, scale=scale, p=p)
+    assert without.lower_bound <= without.total * (1 + tolerance(p, without.total))
+    assert whole.lower_bound == without.lower_bound
+    assert whole.total**p == pytest.approx(without.total**p + 1, rel=1e-11)
+    # each is a norm of m + n - 1 numbers in [0, 1]
+    assert 0 <= without.normalized <= 1 + 1e-12
+    assert whole.normalized <= ((m + n) / (m + n - 1)) ** (1 / p) * (1 + 1e-12)
+
+
+def test_the_lower_bound_is_the_total_where_one_row_or_column_has_every_maximum() -> None:
+    for kind in ("one large row", "normal"):
+        x = make(kind, 1 if kind == "normal" else 20, 30)
+        x[len(x) // 2] = np.abs(x[len(x) // 2]) * 10
+        without = stem.neural_persistence(x, essential=False)
+        assert without.total >= without.lower_bound > 0
+        if kind == "normal":
+            assert close(without.lower_bound, without.total)
+
+
+def test_the_normalized_value_of_a_very_small_power_is_a_number() -> None:
+    """The total leaves the range of float64, (sum / count)^(1/p) does not."""
+    result = stem.neural_persistence(make("uniform", 100, 100), p=1e-3)
+    assert 0 < result.normalized <= (200 / 199) ** 1e3
+
+
+# Invariances
+
+
+@LAWS
+@given(
+    m=st.integers(1, 60),
+    n=st.integers(1, 60),
+    kind=st.sampled_from(sorted(KINDS)),
+    dtype=st.sampled_from(["float64", "float32", "float16"]),
+    seed=st.integers(0, 10**6),
+)
+def test_transposing_permuting_signs_and_powers_of_two_change_no_bit(
+    m: int, n: int, kind: str, dtype: str, seed: int
+) -> None:
+    x, g = typed(make(kind, m, n, seed), dtype).given, np.random.default_rng(seed)
+    base = stem.neural_persistence(x)
+    shuffled = x[g.permutation(m)][:, g.permutation(n)]
+    signs = np.where(g.random((m, n)) < 0.5, -x, x)
+    for y in (x.T, -x, shuffled, signs):
+        other = stem.neural_persistence(y)
+        assert (other.total, other.normalized, other.scale, other.flags) == (
+            base.total,
+            base.normalized,
+            base.scale,
+            base.flags,
+        )
+        assert other.weights.tobytes() == base.weights.tobytes()
+        assert other.lower_bound == pytest.approx(base.lower_bound, rel=1e-12, abs=1e-12)
+    if dtype != "float16":  # whose small weights would be rounded
+        twice = stem.neural_persistence(4 * x)
+        assert (twice.total, twice.weights.tobytes()) == (base.total, base.weights.tobytes())
+
+
+def test_a_wider_format_with_the_same_values_has_the_same_tree() -> None:
+    for dtype in DTYPES:
+        w = typed(make("normal", 70, 65) * 9, dtype)
+        assert np.array_equal(stem.spanning_tree(w.given).weights, stem.spanning_tree(w.values).weights)
+        if dtype != "float64" and dtype in FLOATS:
+            assert same(stem.neural_persistence(w.given), stem.neural_persistence(w.values.astype(np.float32)))
+
+
+# A tree, and a network at one scale
+
+
+def test_a_tree_is_read_once_and_divided_by_any_scale_later() -> None:
+    for dtype in DTYPES:
+        w = typed(make("normal", 33, 70) * 9, dtype)
+        tree = stem.spanning_tree(w.given)
+        assert (tree.rows, tree.cols, tree.dtype) == (33, 70, dtype)
+        assert tree.maximum == tree.weights[0] == np.abs(w.values).max() == stem.largest(w.given)
+        assert np.array_equal(tree.row_max, np.abs(w.values).max(axis=1))
+        assert np.array_equal(tree.col_max, np.abs(w.values).max(axis=0))
+        for options in ({}, {"scale": 2000.0}, {"p": 3}, {"essential": False, "scale": 2000.0}):
+            assert same(tree.persistence(**options), stem.neural_persistence(w.given, **options))
+
+
+def test_a_network_has_one_scale_the_largest_of_all_and_one_mean() -> None:
+    weights = [make("normal", m, n) for m, n in ((20, 30), (10, 20), (5, 10))]
+    weights[1][3, 4] = -77
+    result = stem.network_persistence(iter(weights), p=3, essential=False)
+    assert result.scale == 77
+    assert result.flags == ()
+    for layer, w in zip(result.layers, weights, strict=True):
+        assert same(layer, stem.neural_persistence(w, scale=77, p=3, essential=False))
+    assert result.normalized == pytest.approx(np.mean([layer.normalized for layer in result.layers]), rel=1e-15)
+    assert result.total == pytest.approx(np.sum([layer.total for layer in result.layers]), rel=1e-15)
+
+
+def test_a_network_of_several_formats_shares_its_scale() -> None:
+    weights = [typed(make("normal", 20, 9) * (k + 1), dtype).given for k, dtype in enumerate(DTYPES)]
+    result = stem.network_persistence(weights)
+    assert result.scale == max(stem.largest(w) for w in weights)
+    assert [layer.scale for layer in result.layers] == [result.scale] * len(weights)
+
+
+def test_a_dead_layer_and_a_dead_network_are_flagged() -> None:
+    zero = np.zeros((4, 3))
+    alive = stem.network_persistence([zero, np.eye(3)])
+    assert (alive.flags, alive.layers[0].flags, alive.layers[1].flags) == ((), ("zero",), ())
+    dead = stem.network_persistence([zero, zero])
+    assert (dead.flags, dead.scale) == (("zero",), 0)
+    assert dead.normalized == pytest.approx((7 / 6) ** 0.5, rel=1e-15)
+
+
+# Early stopping
+
+
+def literal_stopping(values: list[float], patience: int, min_delta: float) -> list[bool]:
+    best, waited, stops = 0.0, 0, []
+    for value in values:
+        if value > best + min_delta:
+            best, waited = value, 0
+        else:
+            waited += 1
+        stops.append(waited >= patience)
+    return stops
+
+
+@LAWS
+@given(
+    values=st.lists(st.integers(0, 8).map(lambda k: k / 8), max_size=20),
+    patience=st.integers(1, 5),
+    min_delta=st.sampled_from([0.0, 0.125, 0.3]),
+)
+def test_stopping_follows_its_two_counters(values: list[float], patience: int, min_delta: float) -> None:
+    stopping = stem.EarlyStopping(patience, min_delta)
+    assert [stopping.update(v) for v in values] == literal_stopping(values, patience, min_delta)
+
+
+def test_stopping_takes_a_network_and_keeps_the_best_mean() -> None:
+    network = stem.network_persistence([make("normal", 9, 7), make("normal", 5, 9)])
+    stopping = stem.EarlyStopping(2)
+    assert not stopping.update(network)
+    assert (stopping.best, stopping.waited) == (network.normalized, 0)
+    assert not stopping.update(network)
+    assert stopping.update(network)
+    assert (stopping.best, stopping.waited) == (network.normalized, 2)
+
+
+def test_stopping_refuses_what_makes_no_sense() -> None:
+    for patience in (0, -1):
+        with pytest.raises(na.DomainError, match=rf"EarlyStopping: got patience={patience}, expected at least 1"):
+            stem.EarlyStopping(patience)
+    for delta in (-0.1, math.nan, math.inf):
+        with pytest.raises(na.DomainError, match=r"EarlyStopping: got min_delta=.*expected"):
+            stem.EarlyStopping(3, delta)
+    stopping = stem.EarlyStopping(3)
+    with pytest.raises(na.DomainError, match=r"EarlyStopping.update: got nan, expected a number"):
+        stopping.update(math.nan)
+    assert (stopping.best, stopping.waited) == (0, 0)
+
+
+# Diagnostics
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_variance_is_that_of_magnitudes_over_the_scale(dtype: str) -> None:
+    w = typed(make("normal", 31, 17) * 9, dtype)
+    x = np.abs(w.values.astype(np.float64))
+    for scale in (None, 5000.0):
+        y = [v / (scale or x.max()) for v in x.ravel()]
+        mean = math.fsum(y) / len(y)
+        expected = math.fsum((v - mean) ** 2 for v in y) / len(y)
+        assert stem.variance(w.given, scale=scale) == pytest.approx(expected, rel=1e-12)
+    assert stem.variance(np.array([[0.0, 1.0], [1.0, 0.0]])) == 0.25
+    with pytest.raises(na.DomainError, match=r"variance: got scale=.*expected a finite number not below"):
+        stem.variance(w.given, scale=x.max() / 2)
+
+
+def literal_sortedness(x: np.ndarray, tau: Callable[[np.ndarray], float]) -> float:
+    y = np.abs(x.astype(np.float64)) / np.abs(x).max()
+    y = y[:, np.argsort(y.mean(axis=0), kind="stable")]
+    y = y[np.argsort(y.mean(axis=1), kind="stable")].astype(np.float32)
+    m, n = y.shape
+    places = [(i, j) for i in range(m) for j in range(n)]
+    orders = [sorted(places, key=lambda p: (p[0] + p[1], p[0])), places, sorted(places, key=lambda p: (p[1], p[0]))]
+    return max(tau(np.array([y[place] for place in order])) for order in orders)
+
+
+@pytest.mark.parametrize("kind", ["normal", "three values", "half zero", "rank one", "integers, many ties", "one-hot"])
+def test_sortedness_is_the_largest_of_three_taus(kind: str) -> None:
+    for m, n in ((1, 1), (1, 9), (9, 1), (7, 5), (12, 13)):
+        x = make(kind, m, n, seed=3)
+        if np.abs(x).max() == 0:
+            continue
+        assert stem.sortedness(x) == pytest.approx(literal_sortedness(x, reference.kendall_tau), rel=1e-12, abs=1e-15)
+
+
+def test_sortedness_has_scipys_taus() -> None:
+    stats = pytest.importorskip("scipy.stats")
+
+    def tau(y: np.ndarray) -> float:
+        return float(stats.kendalltau(y, np.arange(len(y))).statistic)
+
+    for kind in ("normal", "rank one", "integers, many ties", "2 % dense"):
+        x = make(kind, 120, 90)
+        assert stem.sortedness(x) == pytest.approx(literal_sortedness(x, tau), rel=1e-12)
+
+
+def test_a_sorted_weight_has_sortedness_1_and_a_shuffled_one_little() -> None:
+    x = np.arange(1.0, 401).reshape(20, 20)
+    g = np.random.default_rng(0)
+    assert stem.sortedness(x) == stem.sortedness(-x[g.permutation(20)]) == stem.sortedness(x.T) == 1
+    assert 0.1 < stem.sortedness(g.permutation(x.ravel()).reshape(20, 20)) < 0.5
+    assert stem.sortedness(np.full((3, 4), 2.0)) == 0
+
+
+@LAWS
+@given(values=st.lists(st.integers(-3, 3), min_size=1, max_size=40))
+def test_tau_is_that_of_all_pairs(values: list[int]) -> None:
+    y = np.array(values, np.float32)
+    assert na._core.persistence.kendall_tau(y) == pytest.approx(reference.kendall_tau(y), rel=1e-14, abs=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_shuffle_test_is_that_of_numpys_permutations(dtype: str) -> None:
+    w = typed(make("levels", 40, 30) * 30, dtype)
+    result = stem.shuffle_test(w.given, 5, 7)
+    value = stem.neural_persistence(w.given).normalized
+    g = np.random.default_rng(7)
+    entries = (w.given.array if isinstance(w.given, View) else w.given).ravel()
+    draws = []
+    for _ in range(5):
+        y = g.permutation(entries).reshape(40, 30)
+        draws.append(stem.neural_persistence(View(y, dtype)).normalized)
+    assert result.normalized == value
+    assert np.array_equal(result.draws, draws)
+    assert result.mean == pytest.approx(np.mean(draws), rel=1e-15)
+    assert result.deviation == pytest.approx(np.std(draws, ddof=1), rel=1e-12)
+    assert result.z == pytest.approx((value - np.mean(draws)) / np.std(draws, ddof=1), rel=1e-9)
+
+
+def test_the_shuffle_test_tells_structure_from_none() -> None:
+    structured = stem.shuffle_test(make("levels", 60, 60), 10, 0)
+    assert abs(structured.z) > 10
+    assert abs(stem.shuffle_test(make("normal", 60, 60), 30, 0).z) < 4
+    again = stem.shuffle_test(make("levels", 60, 60), 10, 0, threads=3)
+    assert again.draws.tobytes() == structured.draws.tobytes()
+    assert stem.shuffle_test(make("levels", 60, 60), 10, 1).mean != structured.mean
+    assert stem.shuffle_test(make("levels", 60, 60), 10, 0, scale=50.0).normalized > structured.normalized
+
+
+def test_the_shuffle_test_of_a_constant_weight_has_no_deviation_and_z_0() -> None:
+    for value in (0.0, 3.0):
+        result = stem.shuffle_test(np.full((9, 8), value))
+        assert (result.deviation, result.z, len(result.draws)) == (0, 0, 10)
+
+
+def test_diagnostics_leave_their_input_and_numpys_generator_alone() -> None:
+    x = make("normal", 30, 20)
+    before, state = x.tobytes(), np.random.get_state()[1].tobytes()  # type: ignore[index,union-attr]
+    stem.shuffle_test(x)
+    stem.sortedness(x)
+    stem.variance(x)
+    assert x.tobytes() == before
+    assert np.random.get_state()[1].tobytes() == state  # type: ignore[index,union-attr]
+
+
+# Threads
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_number_of_threads_gives_the_same_bits(dtype: str) -> None:
+    for kind, m, n in (("normal", 1, 9), ("normal", 900, 700), ("many blocks, faintly joined", 800, 600)):
+        w = typed(make(kind, m, n), dtype).given
+        one = stem.neural_persistence(w, threads=1)
+        for threads in (2, 3, 7, None):
+            assert same(stem.neural_persistence(w, threads=threads), one)
+            assert stem.largest(w, threads=threads) == one.scale
+            network = stem.network_persistence([w, w], threads=threads)
+            assert all(same(layer, one) for layer in network.layers)
+
+
+def test_another_python_thread_runs_while_a_tree_grows() -> None:
+    """With a switch interval of a minute the counter advances only where the interpreter lock is given up."""
+    x, turns, stop = make("normal", 1500, 1500), [0], threading.Event()
+    tasks = {
+        "tree": lambda: stem.spanning_tree(x, threads=1),
+        "largest": lambda: stem.largest(x, threads=1),
+        "tau": lambda: na._core.persistence.kendall_tau(x[:100].ravel().astype(np.float32)),
+    }
+
+    def count() -> None:
+        while not stop.is_set():
+            turns[0] += 1
+            time.sleep(0)  # gives the lock up, so that it never has to be taken away
+
+    interval, worker = sys.getswitchinterval(), threading.Thread(target=count)
+    worker.start()
+    sys.setswitchinterval(60)
+    gained = dict.fromkeys(tasks, 0)
+    try:
+        for name, task in tasks.items():
+            for _ in range(200):
+                before = turns[0]
+                task()
+                gained[name] = max(gained[name], turns[0] - before)
+                if gained[name] >= 10:
+                    break
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        worker.join()
+    assert min(gained.values()) >= 10, gained
+
+
+INTERRUPTED = """
+import signal, sys
+import numpy as np
+from netassay import _core
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+row = np.random.default_rng(0).standard_normal((1, 1000)).astype(np.float32)
+huge = np.broadcast_to(row, (20_000_000, 1000))  # one row in memory, seconds of work
+for function in (_core.persistence.largest, _core.persistence.spanning_tree):
+    for threads in (1, 2):
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            function(huge, "float32", threads=threads)
+        except KeyboardInterrupt:
+            print("interrupted")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX timers")
+def test_ctrl_c_stops_a_read() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["interrupted"] * 4
+
+
+# Results
+
+
+def test_results_are_frozen_compare_by_identity_and_hold_read_only_arrays() -> None:
+    x = make("normal", 9, 8)
+    makers: list[Callable[[], Any]] = [
+        lambda: stem.neural_persistence(x),
+        lambda: stem.spanning_tree(x),
+        lambda: stem.network_persistence([x]),
+        lambda: stem.shuffle_test(x, 2),
+    ]
+    for function in makers:
+        result = function()
+        for field in dataclasses.fields(result):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(result, field.name, None)
+            value = getattr(result, field.name)
+            if isinstance(value, np.ndarray):
+                assert value.dtype == np.float64
+                with pytest.raises(ValueError, match="read-only"):
+                    value[0] = 1
+        assert result == result
+        assert result != function()
+        assert hash(result) is not None
+        assert not hasattr(result, "__dict__")
+
+
+def test_a_result_does_not_follow_its_input() -> None:
+    x = make("normal", 9, 8)
+    tree = stem.spanning_tree(x)
+    before = tree.weights.tobytes(), tree.row_max.tobytes()
+    x[...] = 0
+    assert (tree.weights.tobytes(), tree.row_max.tobytes()) == before
+
+
+# Bad input
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "neural_persistence": stem.neural_persistence,
+    "network_persistence": lambda w, **options: stem.network_persistence([w], **options),
+    "spanning_tree": stem.spanning_tree,
+    "largest": stem.largest,
+    "shuffle_test": stem.shuffle_test,
+    "variance": stem.variance,
+    "sortedness": stem.sortedness,
+}
+BAD_BITS = {
+    "float64": [0x7FF0000000000000, 0xFFF0000000000000, 0x7FF8000000000000, 0x7FF0000000000001, 0xFFFFFFFFFFFFFFFF],
+    "float32": [0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF],
+    "bfloat16": [0x7F80, 0xFF80, 0x7FC0, 0x7F81, 0xFFFF],
+    "float16": [0x7C00, 0xFC00, 0x7E00, 0x7C01, 0xFFFF],
+    "float8_e4m3fn": [0x7F, 0xFF],
+    "float8_e5m2": [0x7C, 0xFC, 0x7D, 0x7F, 0xFF],
+}
+
+
+def spoiled(dtype: str, shape: tuple[int, ...], index: tuple[int, ...], bits: int) -> Any:
+    """A weight with these bits at this place."""
+    given_x = typed(np.random.default_rng(2).standard_normal(shape), dtype).given
+    array = given_x.array if isinstance(given_x, View) else given_x
+    array.view(f"u{array.itemsize}")[index] = bits
+    return given_x
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_nan_or_an_infinity_is_refused_by_its_index_in_the_weight_as_given(dtype: str, function: str) -> None:
+    for bits in BAD_BITS[dtype]:
+        for shape, index in (((1, 1), (0, 0)), ((40, 70), (39, 69)), ((300, 70), (3, 17)), ((8, 3, 5, 5), (7, 0, 4, 2))):
+            w = spoiled(dtype, shape, index, bits)
+            text = rf"^{function}: got -?(nan|inf) at \[{', '.join(map(str, index))}\] of the weight, expected finite"
+            with pytest.raises(na.NonFinite, match=text) as caught:
+                FUNCTIONS[function](w)
+            assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("method", ["filter", "boruvka", "prim"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_core_names_the_row_and_column_however_the_matrix_lies(dtype: str, method: str) -> None:
+    w = spoiled(dtype, (90, 70), (5, 69), BAD_BITS[dtype][-1])
+    array = w.array if isinstance(w, View) else w
+    for y in (array, np.asfortranarray(array), np.repeat(array, 2, axis=1)[:, ::2]):
+        with pytest.raises(na.NonFinite, match=r"spanning_tree: got NaN or infinity at \[5, 69\], expected finite"):
+            na._core.persistence.spanning_tree(y, dtype, method=method)
+        with pytest.raises(na.NonFinite, match=r"largest.*: got NaN or infinity at \[5, 69\], expected finite"):
+            na._core.persistence.largest(y, dtype)
+
+
+def test_the_largest_numbers_of_a_format_are_finite() -> None:
+    for dtype, bad in BAD_BITS.items():
+        w = spoiled(dtype, (9, 8), (3, 4), bad[0] - 1)
+        assert math.isfinite(stem.largest(w))
+        assert stem.neural_persistence(w).weights[0] == 1
+
+
+def test_the_first_bad_value_is_named_and_the_others_are_counted() -> None:
+    x = np.zeros((4, 5))
+    x[1, 3], x[2, 0], x[3, 4] = np.inf, np.nan, -np.inf
+    for order in ("C", "F"):
+        with pytest.raises(na.NonFinite, match=r"got inf at \[1, 3\] of the weight and 2 more, expected finite values"):
+            stem.neural_persistence(np.array(x, order=order))  # type: ignore[call-overload]
+    with pytest.raises(na.NonFinite, match=r"got nan at \[2\] of the bias, expected finite"):
+        stem.neural_persistence(np.ones((4, 5)), bias=np.array([0, 1, np.nan, 2]))
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (0, 3), (3, 0), (0, 0), (2, 3, 0), (0, 3, 3, 3)])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_fewer_than_two_axes_or_an_empty_one_are_refused(function: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(na.ShapeError, match=rf"{function}: got a weight of shape .*expected \(out, in, ...\)"):
+        FUNCTIONS[function](np.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i4", "i2", "u2", "u4", "?", "c8", "c16", "O", "U3", "g"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_another_dtype_is_refused(function: str, dtype: str) -> None:
+    with pytest.raises(na.DTypeError, match=rf"{function}: got dtype .*expected float64"):
+        FUNCTIONS[function](np.zeros((3, 3), dtype))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int16", "bool", "complex64"])
+def test_another_torch_dtype_is_refused(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(na.DTypeError, match=rf"neural_persistence: got dtype {dtype}, expected"):
+        stem.neural_persistence(torch.zeros((3, 3), dtype=getattr(torch, dtype)))
+
+
+def test_a_torch_tensor_without_plain_storage_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    for function in FUNCTIONS.values():
+        with pytest.raises(na.UnsupportedLayout, match="meta"):
+            function(torch.empty((3, 4), device="meta"))
+        with pytest.raises(na.UnsupportedLayout, match="sparse"):
+            function(torch.eye(4).to_sparse())
+
+
+@pytest.mark.parametrize("view", [View(np.zeros((2, 2)), "float32"), View(np.zeros((2, 2)), "int32")])
+def test_a_view_that_does_not_carry_its_tag_is_refused(view: View) -> None:
+    with pytest.raises(na.DTypeError, match=r"largest: got a float64 array tagged .*expected one that carries"):
+        stem.largest(view)
+
+
+def test_a_bias_that_does_not_fit_is_refused() -> None:
+    x = np.ones((4, 3))
+    for shape in ((3,), (4, 1), (), (5,)):
+        with pytest.raises(na.ShapeError, match=r"neural_persistence: got a bias of shape .*expected \(4,\)"):
+            stem.neural_persistence(x, bias=np.ones(shape))
+    with pytest.raises(na.DTypeError, match=r"neural_persistence: got a bias of dtype float32, expected.*float64"):
+        stem.neural_persistence(x, bias=np.ones(4, np.float32))
+
+
+@pytest.mark.parametrize("function", ["neural_persistence", "network_persistence", "spanning_tree", "largest"])
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_below_one_are_refused(function: str, threads: int) -> None:
+    with pytest.raises(na.DomainError, match="threads"):
+        FUNCTIONS[function](np.ones((3, 3)), threads=threads)
+
+
+def test_no_weights_and_too_few_draws_are_refused() -> None:
+    with pytest.raises(na.ShapeError, match="network_persistence: got no weights, expected at least one"):
+        stem.network_persistence([])
+    for draws in (1, 0, -3):
+        with pytest.raises(na.DomainError, match=rf"shuffle_test: got draws={draws}, expected at least 2"):
+            stem.shuffle_test(np.ones((3, 3)), draws)
+
+
+def test_options_after_the_data_are_keyword_only() -> None:
+    x = np.ones((3, 3))
+    for call in (
+        lambda: stem.neural_persistence(x, 2.0),  # type: ignore[misc]
+        lambda: stem.network_persistence([x], 2),  # type: ignore[misc]
+        lambda: stem.spanning_tree(x, x),  # type: ignore[misc]
+        lambda: stem.variance(x, 1.0),  # type: ignore[misc]
+    ):
+        with pytest.raises(TypeError):
+            call()
