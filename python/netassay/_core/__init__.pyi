@@ -1,7 +1,7 @@
 """Stub of the native extension; a test holds it to what the extension has."""
 
-from netassay._core import persistence as persistence
 from netassay._core import io as io
+from netassay._core import persistence as persistence
 from netassay._core import saturation as saturation
 
 __version__: str
