@@ -10,7 +10,7 @@ namespace py = pybind11;
 
 // Python's exception types, made once and kept for the life of the process.
 struct Types {
-  PyObject *base, *shape, *dtype, *layout, *value, *too_few, *nonfinite, *limit, *fork;
+  PyObject *base, *shape, *dtype, *layout, *value, *too_few, *nonfinite, *limit, *fork, *corrupt;
 };
 Types types;
 
@@ -41,6 +41,12 @@ void translate(std::exception_ptr thrown) {
     PyErr_SetString(types.limit, e.what());
   } catch (const ForkError& e) {
     PyErr_SetString(types.fork, e.what());
+  } catch (const CorruptCheckpoint& e) {
+    PyErr_SetString(types.corrupt, e.what());
+  } catch (const FileError& e) {
+    // OSError makes the subclass that the number stands for.
+    const py::object error = py::reinterpret_borrow<py::object>(PyExc_OSError)(e.code(), e.what());
+    PyErr_SetObject(PyExceptionInstance_Class(error.ptr()), error.ptr());
   } catch (const ValueError& e) {
     PyErr_SetString(types.value, e.what());
   } catch (const Error& e) {
@@ -61,7 +67,7 @@ void bind_errors(py::module_& core) {
   types.nonfinite = make(core, "NonFinite", PyExc_ValueError, "NaN or infinity where none may be.");
   types.limit = make(core, "LimitExceeded", PyExc_MemoryError, "A memory budget would be passed.");
   types.fork = make(core, "ForkError", PyExc_RuntimeError, "Several threads asked for in a forked child.");
-  make(core, "CorruptCheckpoint", PyExc_ValueError, "A checkpoint that contradicts itself.");
+  types.corrupt = make(core, "CorruptCheckpoint", PyExc_ValueError, "A checkpoint that contradicts itself.");
   make(core, "UnsupportedLayout", PyExc_TypeError, "A tensor that is not a plain dense array in memory.");
   make(core, "NothingObserved", PyExc_RuntimeError, "A watch that saw no activation.");
   make(core, "SelectionError", PyExc_ValueError, "A layer name or pattern that matches nothing.");

@@ -83,10 +83,7 @@ def test_the_published_vectors_hold(entry: dict[str, Any], key: str) -> None:
 @pytest.mark.parametrize("entry", DATA["witness"], ids=lambda e: str(e["seed"]))
 def test_the_published_topological_uncertainty_holds(entry: dict[str, Any]) -> None:
     layers = stem.topological_uncertainty(*witness(entry))
-    expected = entry["topological"]  # by sample or by layer, whichever has that many
-    if len(expected) != len(layers) or np.shape(expected[0]) != layers[0].shape:
-        expected = list(zip(*expected, strict=True))
-    for got, vectors in zip(layers, expected, strict=True):
+    for got, vectors in zip(layers, entry["topological"], strict=True):
         assert got.shape == np.shape(vectors)
         assert np.abs(got - np.array(vectors)).max() <= 1e-6
 
@@ -101,7 +98,7 @@ def test_no_published_vector_is_left_out() -> None:
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(k for k in FLAGS if o[k]) or "plain")
 def test_every_sample_agrees_with_the_reference(options: dict[str, bool]) -> None:
-    for seed in range(150):
+    for seed in range(60):
         weights, inputs = forward(seed)
         got = stem.sample_persistence(weights, inputs, **options)
         for i, vector in enumerate(got):
@@ -276,9 +273,10 @@ def test_a_nan_or_an_infinity_is_named_by_layer_and_sample(bad: float) -> None:
             with pytest.raises(na.NonFinite, match=claim.format(layer, sample)):
                 stem.sample_persistence(weights, xs, threads=threads)
     weights, inputs = forward(1, 3, (6, 5, 4))
-    weights[1][0, 0] = bad
+    second = weights[1].astype(np.float64)
+    second[0, 0] = bad
     with pytest.raises(na.NonFinite, match=claim.format(1, r"\d")):
-        stem.sample_persistence(weights, inputs)
+        stem.sample_persistence([weights[0], second], inputs)
 
 
 def test_other_formats_are_refused() -> None:

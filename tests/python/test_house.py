@@ -33,7 +33,7 @@ ROOMS = (
     "benchmarks/bench_{}.py",
 )
 #: What several measures stand on: a header is a contract, with a source and a test of its name.
-SUBSTRATES = ("stats", "graph")
+SUBSTRATES = ("stats", "graph", "io")
 
 #: What may import what: only what stands further down. Modules of one line do not know each other.
 LINES = (

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from netassay.sources.checkpoint import Checkpoint
 
 from netassay import NothingObserved, Plan, SelectionError, cli, measure_weights, plan
+from netassay.sources.checkpoint import Checkpoint
 from netassay.verbs.plan import duration, size
 from python.checkpoints import network, tagged, write
 

@@ -64,7 +64,8 @@ def test_the_totals_are_those_of_network_persistence(path: Path) -> None:
             "scale": whole.scale,
             "layers": 3,
             "flags": (),
-        }
+        },
+        "deep_graph_persistence": None,  # a file has no order of layers
     }
 
 
@@ -107,7 +108,7 @@ def test_a_file_its_state_dict_and_its_module_give_the_same_rows(tmp_path: Path)
     for report in reports[1:]:
         assert [row.name for row in report] == ["0", "3"]
         assert all(same(row.persistence, reports[0][row.name].persistence) for row in report)
-        assert report.totals == reports[0].totals
+        assert report.totals["persistence"] == reports[0].totals["persistence"]
 
 
 def test_the_published_resnet_20_has_its_reference_values() -> None:

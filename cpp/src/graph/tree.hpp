@@ -118,7 +118,8 @@ class Growth {
   }
 
   /// No edge that leaves a component is larger than the largest edge of its vertices. Where a vertex that has this one
-  /// has another as large that leaves (ties), that joins without reading more. Whether anything was joined.
+  /// has another as large that leaves (ties), that joins without reading more. One edge for each component and round: a
+  /// second one might pass over a larger edge between the two that they lead to. Whether anything was joined.
   bool probe(const Parts& parts) {
     constexpr std::size_t kShare = 8;
     if (kShare * parts.count * (n_ + kAcross * m_) > std::size_t{m_} * n_) return false;
@@ -132,7 +133,10 @@ class Growth {
       if (row.key[c] == bound) {
         const K* outward = reader.outward(row.at[c], std::span(parts.label).subspan(m_), c);
         const auto j = static_cast<std::uint32_t>(rows_.kernel().find(outward, n_, bound));
-        if (j < n_) add({bound, row.at[c], j});
+        if (j < n_) {
+          add({bound, row.at[c], j});
+          continue;
+        }
       }
       if (col.key[c] == bound) {
         std::uint32_t i = 0;

@@ -14,7 +14,7 @@
 namespace netassay::persistence {
 
 /// W: float or double, what edges are computed and compared in.
-/// edge = |w gain[u] - center| factor, gain 1 where there is none.
+/// edge = |w gain[u] - center| / divisor, gain 1 where there is none.
 template <class W>
 class Edges {
  public:
@@ -30,13 +30,15 @@ class Edges {
   virtual void products(index_t v, W* out) const = 0;
   virtual W product(index_t v, index_t u) const = 0;
 
-  W edge(index_t v, index_t u) const { return std::abs(product(v, u) - center) * factor; }
+  W edge(index_t v, index_t u) const { return std::abs(product(v, u) - center) / divisor; }
   void row(index_t v, W* out) const {
     products(v, out);
-    for (index_t u = 0; u < inputs_; ++u) out[u] = std::abs(out[u] - center) * factor;
+    for (index_t u = 0; u < inputs_; ++u) out[u] = std::abs(out[u] - center);
+    if (divisor == 1) return;
+    for (index_t u = 0; u < inputs_; ++u) out[u] /= divisor;
   }
 
-  W center = 0, factor = 1;
+  W center = 0, divisor = 1;
 
  private:
   index_t outputs_, inputs_;

@@ -65,46 +65,73 @@ void for_rows(const Edges<W>& edges, bool bare, const Execution& execution, Row&
 struct Spread {
   double mean = 0, deviation = 0, low = 0, high = 0;
   bool finite = true;
-  double largest() const { return std::max(std::abs(low), std::abs(high)); }
 };
 
-/// Sums are about the first product, by rows and then over rows in order.
+/// Count, mean and sum of squares about it, in units of 2^exponent: neither too large nor too small to be squared.
+struct Part {
+  double n = 0, mean = 0, square = 0, low = 0, high = 0;
+  int exponent = 0;
+  bool finite = true;
+};
+
 template <class W>
-Spread spread(const Edges<W>& edges, double divisor_less, const Execution& execution) {
-  struct Row {
-    double sum = 0, square = 0, low = std::numeric_limits<double>::infinity(), high = -low;
-  };
-  const double first = static_cast<double>(edges.product(0, 0));
-  std::vector<Row> rows(static_cast<std::size_t>(edges.outputs()));
-  for_rows(edges, true, execution, [&](index_t v, const W* values, int) {
-    Row row;
-    W low = values[0], high = values[0];
-    for (index_t u = 0; u < edges.inputs(); ++u) {
-      const double x = static_cast<double>(values[u]) - first;
-      row.sum += x;
-      row.square += x * x;
-      low = std::min(low, values[u]);
-      high = std::max(high, values[u]);
-    }
-    row.low = static_cast<double>(low);
-    row.high = static_cast<double>(high);
-    rows[static_cast<std::size_t>(v)] = row;
-  });
-  persistence::Sum sum, square;
-  Spread out{0, 0, rows[0].low, rows[0].high, true};
-  for (const Row& row : rows) {
-    sum.add(row.sum);
-    square.add(row.square);
-    out.low = std::min(out.low, row.low);
-    out.high = std::max(out.high, row.high);
+Part part_of(const W* values, index_t n) {
+  W low = values[0], high = values[0];
+  bool number = true;
+  for (index_t u = 0; u < n; ++u) {
+    low = std::min(low, values[u]);
+    high = std::max(high, values[u]);
+    number &= values[u] == values[u];
   }
-  const auto n = static_cast<double>(edges.outputs()) * static_cast<double>(edges.inputs());
-  const double mean = sum.value() / n;
-  out.mean = first + mean;
-  const double left = std::max(0.0, square.value() - n * mean * mean);
-  out.deviation = out.low == out.high || n <= divisor_less ? 0 : std::sqrt(left / (n - divisor_less));
-  out.finite = std::isfinite(sum.value()) && std::isfinite(square.value());
+  Part out;
+  out.n = static_cast<double>(n);
+  out.low = static_cast<double>(low);
+  out.high = static_cast<double>(high);
+  const double most = std::max(std::abs(out.low), std::abs(out.high));
+  out.finite = number && std::isfinite(most);
+  if (!out.finite) return out;
+  constexpr int kLeast = -1000;  // 2^-exponent is a number
+  out.exponent = most > 0 ? std::max(kLeast, std::ilogb(most)) : kLeast;
+  const double unit = std::ldexp(1.0, -out.exponent);
+  double sum = 0;
+  for (index_t u = 0; u < n; ++u) sum += static_cast<double>(values[u]) * unit;
+  out.mean = sum / out.n;
+  for (index_t u = 0; u < n; ++u) {
+    const double x = static_cast<double>(values[u]) * unit - out.mean;
+    out.square += x * x;
+  }
   return out;
+}
+
+/// Chan, Golub and LeVeque: the statistics of both together.
+void join(Part& a, Part b) {
+  const int exponent = std::max(a.exponent, b.exponent);
+  for (Part* part : {&a, &b}) {
+    part->mean = std::ldexp(part->mean, part->exponent - exponent);
+    part->square = std::ldexp(part->square, 2 * (part->exponent - exponent));
+  }
+  const double n = a.n + b.n, apart = b.mean - a.mean;
+  a.square += b.square + apart * apart * (a.n * b.n / n);
+  a.mean += apart * (b.n / n);
+  a.n = n;
+  a.exponent = exponent;
+  a.low = std::min(a.low, b.low);
+  a.high = std::max(a.high, b.high);
+  a.finite &= b.finite;
+}
+
+/// The spread of w gain, by rows and then over rows in order. The divisor of the variance is their number less `less`.
+template <class W>
+Spread spread(const Edges<W>& edges, double less, const Execution& execution) {
+  std::vector<Part> rows(static_cast<std::size_t>(edges.outputs()));
+  for_rows(edges, true, execution, [&](index_t v, const W* values, int) {
+    rows[static_cast<std::size_t>(v)] = part_of(values, edges.inputs());
+  });
+  Part all = rows[0];
+  for (std::size_t v = 1; v < rows.size(); ++v) join(all, rows[v]);
+  const bool constant = all.low == all.high || all.n <= less;
+  const double deviation = constant ? 0 : std::ldexp(std::sqrt(all.square / (all.n - less)), all.exponent);
+  return {std::ldexp(all.mean, all.exponent), deviation, all.low, all.high, all.finite};
 }
 
 /// Bottlenecks of the best path to every unit from the inputs, and from every unit to the outputs.
@@ -209,10 +236,11 @@ DeepGraphPersistence deep(std::span<const AnyWeight> weights, const DeepOptions&
     if (constant) out.constant.push_back(static_cast<index_t>(l));
     if (options.standardize) {
       edges.center = static_cast<W>(s.mean);
-      edges.factor = constant ? 0 : static_cast<W>(1 / s.deviation);
+      edges.divisor = constant ? std::numeric_limits<W>::infinity()
+                               : std::max(static_cast<W>(s.deviation), std::numeric_limits<W>::denorm_min());
     }
     for (const double end : {s.low, s.high}) {
-      const W edge = std::abs(static_cast<W>(end) - edges.center) * edges.factor;
+      const W edge = std::abs(static_cast<W>(end) - edges.center) / edges.divisor;
       largest = std::max(largest, static_cast<double>(edge));
     }
   }
@@ -250,10 +278,10 @@ std::vector<double> sample(std::span<const AnyWeight> weights, std::span<const M
                      ", expected finite weights and activations");
     if (options.standardize) {
       edges.center = static_cast<float>(s.mean);
-      edges.factor = static_cast<float>(1 / (s.deviation + 1e-8));
+      edges.divisor = static_cast<float>(s.deviation + 1e-8);
     }
     for (const double end : {s.low, s.high}) {
-      const float edge = std::abs(static_cast<float>(end) - edges.center) * edges.factor;
+      const float edge = std::abs(static_cast<float>(end) - edges.center) / edges.divisor;
       largest = std::max(largest, static_cast<double>(edge));
     }
   }

@@ -20,14 +20,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from netassay import _core
 from netassay.base import files
-from netassay.base.errors import DTypeError, StateError
+from netassay.base.errors import CorruptCheckpoint, DTypeError, StateError
 
 __all__ = ["JSON", "load", "save"]
 
 JSON: TypeAlias = "str | int | float | bool | Sequence[JSON] | Mapping[str, JSON] | None"
 Array: TypeAlias = npt.NDArray[Any]
 Path: TypeAlias = "str | os.PathLike[str]"
+_Entry: TypeAlias = tuple[str, str, tuple[int, ...], int, int]
 
 _VERSION = "1"
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -59,12 +61,14 @@ def load(path: Path, *, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
     Raises: StateError, naming the file and the reason, for a file that is no state file, is damaged, or is of
     another version or kind than `kind`; FileNotFoundError and other OSError as the file system gives them.
     """
-    shown = os.fspath(path)
-    with open(shown, "rb") as file:
+    shown = files.shown(path)
+    with open(path, "rb") as file:
         try:
-            return _read(file, kind)
+            return _read(file, shown, kind)
         except _Bad as bad:
             raise StateError(f"statefile.load: {shown}: {bad}") from None
+        except CorruptCheckpoint as bad:
+            raise StateError(str(bad)) from None
 
 
 class _Bad(Exception):
@@ -115,18 +119,14 @@ def _header_digest(meta: Mapping[str, str], entries: Mapping[str, object]) -> st
 # Reading
 
 
-def _read(file: io.BufferedReader, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
-    size = os.fstat(file.fileno()).st_size
-    if size < 8:
-        raise _Bad(f"got {size} bytes, expected at least the 8 of a safetensors file")
-    (length,) = struct.unpack("<Q", _exactly(file, 8))
-    if length > (most := min(size - 8, _MAX_HEADER)):
-        raise _Bad(f"got a header length of {length}, expected at most {most}: truncated, or no state file")
-    header = _parse(_exactly(file, length), "header")
-    meta = _metadata(header.pop("__metadata__", None), kind)
-    layout = _layout(header, size - 8 - length)
-    if meta["blake2b.header"] != _header_digest(meta, header):
+def _read(file: io.BufferedReader, shown: str, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    header = _core.io.read_header(file.fileno(), most=_MAX_HEADER, context=f"statefile.load: {shown}")
+    meta = _metadata(header.metadata(), kind)
+    entries = [header.entry(i) for i in range(len(header))]
+    layout = _layout(entries)
+    if meta["blake2b.header"] != _header_digest(meta, _guarded(entries)):
         raise _Bad("the header does not match its digest: the file is damaged")
+    file.seek(header.data_begin)
     digest, tensors = hashlib.blake2b(), {}
     for name, dtype, shape in layout:
         array = np.empty(math.prod(shape), dtype)
@@ -137,7 +137,7 @@ def _read(file: io.BufferedReader, kind: str) -> tuple[dict[str, Any], dict[str,
         tensors[name] = _native(array, shape)
     if meta["blake2b"] != digest.hexdigest():
         raise _Bad("the data does not match its digest: the file is damaged")
-    return _parse(meta["config"].encode(), "config"), tensors
+    return _config(meta["config"]), tensors
 
 
 def _native(array: Array, shape: tuple[int, ...]) -> Array:
@@ -147,63 +147,54 @@ def _native(array: Array, shape: tuple[int, ...]) -> Array:
         raise _Bad(f"got shape {shape}: {error}") from None
 
 
-def _exactly(file: io.BufferedReader, count: int) -> bytes:
-    got = file.read(count)
-    if len(got) != count:
-        raise _Bad(f"got {len(got)} bytes, expected {count}: the file is truncated")
-    return got
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result := dict(pairs)) != len(pairs):
         raise ValueError("a name occurs twice")
     return result
 
 
-def _parse(text: bytes, what: str) -> dict[str, Any]:
+def _config(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise _Bad(f"the {what} is no JSON object ({error})") from None
+        raise _Bad(f"the config is no JSON object ({error})") from None
     if not isinstance(value, dict):
-        raise _Bad(f"got a {what} of type {type(value).__name__}, expected a JSON object")
+        raise _Bad(f"got a config of type {type(value).__name__}, expected a JSON object")
     return value
 
 
-def _metadata(meta: object, kind: str) -> dict[str, str]:
-    if not isinstance(meta, dict) or "netassay.state" not in meta:
+def _metadata(pairs: list[tuple[str, str]], kind: str) -> dict[str, str]:
+    meta = dict(pairs)
+    if "netassay.state" not in meta:
         raise _Bad("got a safetensors file without netassay metadata, expected a state file")
     if (version := meta["netassay.state"]) != _VERSION:
         raise _Bad(f"got state version {version!r}, expected {_VERSION!r}")
-    if set(meta) != _META or not all(isinstance(value, str) for value in meta.values()):
-        raise _Bad(f"got metadata {sorted(map(str, meta))}, expected the strings {sorted(_META)}")
+    if set(meta) != _META or len(pairs) != len(_META):
+        raise _Bad(f"got metadata {sorted(key for key, _ in pairs)}, expected {sorted(_META)}, each once")
     if meta["kind"] != kind:
         raise _Bad(f"got a state of kind {meta['kind']!r}, expected {kind!r}")
     return meta
 
 
-def _count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 63
+def _guarded(entries: Sequence[_Entry]) -> dict[str, object]:
+    """What the digest of the header covers, as _header wrote it."""
+    return {
+        name: {"dtype": tag, "shape": list(shape), "data_offsets": [begin, end]}
+        for name, tag, shape, begin, end in entries
+    }
 
 
-def _layout(header: Mapping[str, Any], data: int) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
-    """(name, dtype, shape) in file order, once they are known to cover the data section exactly."""
-    result, end = [], 0
-    for name in sorted(header):
-        entry = header[name]
-        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise _Bad(f"tensor {name!r}: got no entry of dtype, shape and data_offsets")
-        shape, offsets, tag = entry["shape"], entry["data_offsets"], entry["dtype"]
-        if not isinstance(tag, str) or tag not in _DTYPES:
+def _layout(entries: Sequence[_Entry]) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+    """(name, dtype, shape) in file order, which is that of names; the native parser has checked the rest."""
+    result: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
+    for name, tag, shape, begin, _ in entries:
+        if tag not in _DTYPES:
             raise _Bad(f"tensor {name!r}: got dtype {tag!r}, expected one of {', '.join(_DTYPES)}")
-        if not isinstance(shape, list) or len(shape) > _MAX_DIMS or not all(map(_count, shape)):
-            raise _Bad(f"tensor {name!r}: got no shape of at most {_MAX_DIMS} counts")
-        begin, end = end, end + math.prod(shape) * _DTYPES[tag].itemsize
-        if offsets != [begin, end]:
-            raise _Bad(f"tensor {name!r}: got offsets {offsets!r}, expected {[begin, end]} for its shape")
-        if end > data:
-            raise _Bad(f"tensor {name!r}: ends at {end} of {data} bytes of data: the file is truncated")
-        result.append((name, _DTYPES[tag], tuple(shape)))
-    if end != data:
-        raise _Bad(f"got {data} bytes of data, expected {end}")
+        if len(shape) > _MAX_DIMS:
+            raise _Bad(f"tensor {name!r}: got {len(shape)} axes, expected at most {_MAX_DIMS}")
+        if result and name < result[-1][0]:
+            raise _Bad(
+                f"tensor {name!r}: got offset {begin} after tensor {result[-1][0]!r}, expected data in name order"
+            )
+        result.append((name, _DTYPES[tag], shape))
     return result

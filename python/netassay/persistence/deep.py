@@ -68,16 +68,16 @@ def deep_graph_persistence(
     Args:
         weights: (d_1, d_0), ..., (d_L, d_{L-1}), in the order of the forward pass; formats as in `neural_persistence`.
             Convolutions (out, in, *kernel) of one group are graphs of channels, with the kernel entry of largest
-            magnitude as edge.
+            magnitude as edge (of two such, the positive one).
         standardize: edges |W - mean| / std of each layer (population std), as published; else |W|.
         rescale: divide by the largest S (`dnp_exact` of the published code; False: `dnp_prev`).
         p: of the norm, above 0. threads: None: see the README; the result is the same for any number.
 
     Raises:
-        ShapeError: no layers, or sizes that do not chain. NonFinite: by layer and index. DomainError: p.
-        DTypeError: integers of more than 8 bits, complex numbers.
+        ShapeError: no layers, or sizes that do not chain. NonFinite: by layer, counted from 0, and index.
+        DomainError: p. DTypeError: integers of more than 8 bits, complex numbers.
     """
-    name = "deep_graph_persistence"
+    name, weights = "deep_graph_persistence", tuple(weights)
     chain, channels = _chain(weights, name)
     try:
         total, normalized, peak, found, constant, zero = _core.persistence.deep_graph_persistence(
@@ -118,17 +118,7 @@ def sample_persistence(
     Raises:
         ShapeError: sizes that do not chain, or activations that do not fit them. NonFinite: naming layer and sample.
     """
-    name = "sample_persistence"
-    chain, _ = _chain(weights, name)
-    inputs = [_activations(x, layer, name) for layer, x in enumerate(activations)]
-    return _core.persistence.sample_persistence(
-        chain,
-        inputs,
-        standardize=standardize,
-        joint=joint,
-        approximate=approximate,
-        threads=thread_counts.resolve(threads),
-    )
+    return _samples(weights, activations, "sample_persistence", (standardize, joint, approximate), threads)
 
 
 def topological_uncertainty(
@@ -140,46 +130,97 @@ def topological_uncertainty(
 
     Args, raises: as `sample_persistence`.
     """
+    name, weights, activations = "topological_uncertainty", tuple(weights), tuple(activations)
+    _check_activations(weights, activations, name)
+    layers = range(len(weights))
+    return tuple(
+        _samples(weights[i : i + 1], activations[i : i + 1], name, (False, False, False), threads, i) for i in layers
+    )
+
+
+def _samples(
+    weights: Sequence[ArrayLike],
+    activations: Sequence[ArrayLike],
+    function: str,
+    options: tuple[bool, bool, bool],
+    threads: int | None,
+    first: int = 0,
+) -> Float64:
+    """Vectors of the samples; `first` is the number of the first layer, for messages."""
     weights, activations = tuple(weights), tuple(activations)
-    if len(weights) != len(activations):
-        got = f"{len(activations)} activations for {len(weights)} layers"
-        raise ShapeError(f"topological_uncertainty: got {got}, expected what enters each")
-    return tuple(sample_persistence([w], [x], threads=threads) for w, x in zip(weights, activations, strict=True))
+    chain, _ = _chain(weights, function, first)
+    inputs = _check_activations(weights, activations, function, first)
+    standardize, joint, approximate = options
+    try:
+        found = _core.persistence.sample_persistence(
+            chain,
+            inputs,
+            standardize=standardize,
+            joint=joint,
+            approximate=approximate,
+            threads=thread_counts.resolve(threads),
+        )
+    except NonFinite:
+        if all(np.isfinite(widened(view)).all() for view in chain):
+            raise NonFinite(f"{function}: got products of weights and activations beyond float32") from None
+        raise _which(weights, function, first) from None
+    if inputs and not len(inputs[0]):
+        width = chain[0].array.shape[1] + chain[-1].array.shape[0] - (not approximate)
+        return np.empty((0, width))
+    return found
 
 
-def _chain(weights: Sequence[ArrayLike], function: str) -> tuple[list[View], bool]:
+def _chain(weights: Sequence[ArrayLike], function: str, first: int = 0) -> tuple[list[View], bool]:
     """Every weight as (out, in), and whether any is a graph of channels."""
     views = [arrays.weight_view(weight, function) for weight in weights]
-    return [_channels(view, function) for view in views], any(view.array.ndim > 2 for view in views)
+    chain = [_channels(view, f"{function}: layer {first + layer}") for layer, view in enumerate(views)]
+    return chain, any(view.array.ndim > 2 for view in views)
 
 
 def _channels(view: View, function: str) -> View:
-    """A convolution's kernel entries of largest magnitude, with their sign."""
+    """A convolution's kernel entries of largest magnitude with their sign, the positive one of two."""
     if view.array.ndim <= 2:
         return matrix(view, function)
     if view.array.size == 0:
         raise ShapeError(f"{function}: got a weight of shape {view.array.shape}, expected none of its sides 0")
     kernels = widened(view).reshape(*view.array.shape[:2], -1)
-    largest = np.abs(kernels.astype(np.float64)).argmax(axis=2)[..., None]
-    edges = np.take_along_axis(kernels, largest, axis=2)[..., 0]
-    if not np.isfinite(edges).all():
+    kernels = kernels if kernels.dtype.kind == "f" else kernels.astype(np.float32)
+    highest, lowest = kernels.max(axis=2), kernels.min(axis=2)
+    if not (np.isfinite(highest).all() and np.isfinite(lowest).all()):
         raise nonfinite(view, function)
+    edges = np.where(highest >= -lowest, highest, lowest)
     return arrays.View(edges, edges.dtype.name)
 
 
-def _activations(x: ArrayLike, layer: int, function: str) -> NDArray[np.float32]:
-    view = arrays.view(x, function)
-    if view.array.ndim != 2:
-        raise ShapeError(
-            f"{function}: got activations of shape {view.array.shape} for layer {layer}, expected (n, units)"
-        )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is told as infinity
-        return np.ascontiguousarray(widened(view), dtype=np.float32)
+def _check_activations(
+    weights: Sequence[ArrayLike], activations: Sequence[ArrayLike], function: str, first: int = 0
+) -> list[NDArray[np.float32]]:
+    """What enters each layer as float32, (n, units)."""
+    if len(weights) != len(activations):
+        got = f"{len(activations)} activations for {len(weights)} layers"
+        raise ShapeError(f"{function}: got {got}, expected what enters each")
+    inputs = []
+    for layer, x in enumerate(activations, start=first):
+        view = arrays.view(x, function)
+        if view.array.ndim != 2:
+            got = f"activations of shape {view.array.shape} for layer {layer}"
+            raise ShapeError(f"{function}: got {got}, expected (n, units)")
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is told as infinity
+            inputs.append(np.ascontiguousarray(widened(view), dtype=np.float32))
+        if len(inputs[-1]) != len(inputs[0]):
+            got = f"{len(inputs[-1])} samples for layer {layer} and {len(inputs[0])} for layer {first}"
+            raise ShapeError(f"{function}: got {got}, expected as many for each")
+        bad = ~np.isfinite(inputs[-1])
+        if bad.any():
+            sample, unit = np.argwhere(bad)[0]
+            got = f"{inputs[-1][sample, unit]} at [{sample}, {unit}] of the activations for layer {layer}"
+            raise NonFinite(f"{function}: got {got}, expected finite values that float32 holds")
+    return inputs
 
 
-def _which(weights: Sequence[ArrayLike], function: str) -> NonFinite:
+def _which(weights: Sequence[ArrayLike], function: str, first: int = 0) -> NonFinite:
     """The error that names the layer and the index of the first bad value."""
-    for layer, weight in enumerate(weights):
+    for layer, weight in enumerate(weights, start=first):
         if not np.isfinite(widened(arrays.weight_view(weight, function))).all():
             return nonfinite(weight, f"{function}: layer {layer}")
-    return NonFinite(f"{function}: got weights whose spread float64 cannot hold, expected smaller ones")
+    return NonFinite(f"{function}: got a NaN or an infinity, expected finite values")

@@ -95,7 +95,7 @@ def shuffle_test(
     def normalized(array: NDArray[Any]) -> float:
         return tree(arrays.View(array, view.dtype), None, threads, "shuffle_test").persistence(scale=scale).normalized
 
-    value = normalized(view.array)
+    value = tree(weight, None, threads, "shuffle_test").persistence(scale=scale).normalized
     generator = np.random.default_rng(seed)
     entries = view.array.reshape(-1)
     values = np.array([normalized(generator.permutation(entries).reshape(view.array.shape)) for _ in range(draws)])

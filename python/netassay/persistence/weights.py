@@ -64,7 +64,8 @@ def widened(view: View) -> NDArray[Any]:
 
 def magnitudes(weight: ArrayLike, function: str) -> Float64:
     """|W| as float64, (out, the rest)."""
-    values = widened(matrix(weight, function)).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        values = widened(matrix(weight, function)).astype(np.float64, order="C")
     if not np.isfinite(values).all():
         raise nonfinite(weight, function)
     return np.abs(values)

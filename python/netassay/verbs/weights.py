@@ -201,14 +201,13 @@ class _Pass:
         for place, stored in enumerate(weights):
             if place not in self._trees:
                 skipped.append(Skipped(stored.layer, self._reason(place), stored.parameters))
-        notes = [*self._checkpoint.notes]
+        notes = [*self._checkpoint.notes, self._deep.note]
         if left:
             read = len(weights) - left
             what = f"interrupted: {read:,} of {len(weights):,} weights were read"
             notes.append(f"{what}, and the scale is the largest |w| of those")
         elif self.nonfinite:
             notes.append("the scale is the largest |w| of the weights that are finite")
-        notes.append(self._deep.note)
         measured = [weights[place] for place in self._trees]
         return Coverage(
             measured=len({stored.layer for stored in measured}),

@@ -52,6 +52,20 @@ class ForkError : public Error {
  public:
   using Error::Error;
 };
+/// A file that contradicts itself, or ends before it should.
+class CorruptCheckpoint : public Error {
+ public:
+  using Error::Error;
+};
+/// What the system answered when it was asked for a file; `code` is its errno.
+class FileError : public Error {
+ public:
+  FileError(const std::string& message, int code) : Error(message), code_(code) {}
+  int code() const { return code_; }
+
+ private:
+  int code_;
+};
 
 namespace detail {
 template <class E, class... Parts>
