@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Scaled(nn.Linear):
 
 def patched() -> nn.Module:
     layer = nn.Linear(6, 3)
-    layer.forward = lambda x: x[:, :3]  # type: ignore[method-assign]
+    layer.forward = lambda x: x[:, :3]
     return nn.Sequential(layer)
 
 
@@ -149,6 +150,8 @@ def test_a_module_that_runs_twice_is_there_twice() -> None:
 def test_every_elementwise_module_is_one_of_torch_in_which_no_unit_sees_another_one() -> None:
     x = torch.rand(8, 4, generator=torch.Generator().manual_seed(0)) - 0.5
     for kind in ELEMENTWISE:
+        if kind in ("Dropout2d", "Dropout3d"):
+            continue  # of maps: torch warns of matrices
         module = getattr(nn, kind)(*{"Threshold": (0.1, 20.0)}.get(kind, ())).eval()
         assert names(nn.Sequential(nn.Linear(4, 4), module)) == ["0"]
         y, changed = module(x), x.clone()
@@ -196,10 +199,13 @@ def test_anything_else_is_none_and_the_reason_names_the_module(make: Callable[[]
 # ---- measure_weights of a module ----
 
 
-def test_a_sequential_has_the_deep_graph_persistence_of_its_linear_layers_in_their_order() -> None:
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.DataParallel], ids=["plain", "DataParallel"])
+def test_a_sequential_has_the_deep_graph_persistence_of_its_linear_layers_in_their_order(
+    wrap: Callable[[nn.Module], nn.Module],
+) -> None:
     model = seeded(mlp)
-    report = measure_weights(model)
-    weights = [model[1][0].weight, model[3].weight, model[6].weight]  # type: ignore[index]
+    report = measure_weights(wrap(model))
+    weights = [model[1][0].weight, model[3].weight, model[6].weight]
     assert same(deep(report), deep_graph_persistence(weights))
     assert why(report) == "of the chain 1.0, 3, 6"
     assert len(deep(report).weights) == 12 + 4 - 1
@@ -209,7 +215,7 @@ def test_the_reference_networks_hold_through_measure_weights() -> None:
     for case in json.loads((DATA / "persistence.json").read_text())["mlp"]:
         random, sizes = np.random.default_rng(case["seed"]), case["dims"]
         linears = []
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in pairwise(sizes):
             weight = random.standard_normal((outputs, inputs)) * math.sqrt(2.0 / (inputs + outputs))
             linears.append(nn.Linear(inputs, outputs))
             linears[-1].weight = nn.Parameter(torch.from_numpy(weight.astype(case["dtype"])))
@@ -234,7 +240,7 @@ def test_a_weight_that_its_module_makes_is_in_the_chain_as_it_is_made() -> None:
 def test_convolutions_are_graphs_of_channels_and_transposed_ones_have_their_axes_swapped() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 5, 2), nn.Flatten(), nn.Linear(5, 4))
     report = measure_weights(model)
-    weights = [model[0].weight, model[2].weight.transpose(0, 1), model[4].weight]  # type: ignore[operator]
+    weights = [model[0].weight, model[2].weight.transpose(0, 1), model[4].weight]
     assert same(deep(report), deep_graph_persistence(weights))
     assert deep(report).flags == ("channel_graph",)
 
@@ -263,7 +269,7 @@ def test_a_module_that_is_no_chain_has_none_and_the_reason(make: Callable[[], nn
 def test_a_module_that_is_no_chain_has_the_chain_that_is_named() -> None:
     model = seeded(Mlp)
     report = measure_weights(model, chain=["layers.0", "layers.2"])
-    assert same(deep(report), deep_graph_persistence([model.layers[0].weight, model.layers[2].weight]))  # type: ignore
+    assert same(deep(report), deep_graph_persistence([model.layers[0].weight, model.layers[2].weight]))
 
 
 def test_a_grouped_convolution_that_is_named_is_an_error() -> None:
@@ -381,12 +387,6 @@ def test_a_nan_in_the_chain_leaves_it_without_a_value_and_raises_as_ever(path: P
     state["other.weight"] = torch.full((2, 2), math.inf)
     state["second.weight"][2, 3] = 0
     assert deep(measure_weights(state, chain=NAMES, nonfinite="skip")) is not None
-
-
-def test_weights_whose_spread_float64_cannot_hold_leave_it_without_a_value() -> None:
-    report = measure_weights({"a.weight": np.diag([1e300, -1e300]), "b.weight": np.eye(2)}, chain=["a", "b"])
-    assert deep(report) is None
-    assert "spread float64 cannot hold" in why(report)
 
 
 @pytest.mark.parametrize("at", ["second.weight", ""])

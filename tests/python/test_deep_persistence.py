@@ -1,8 +1,8 @@
 """Deep graph persistence against the literal max-min product, the published values, and what must not change it.
 
-Tolerances. Where edges are |w| nothing is rounded before Kruskal's algorithm, and what is divided at the end is divided
-alike: tree weights agree to the bit. Standardized edges are rounded: `tolerance`. S and its sorted tree weights are made
-of minima and maxima of edges, so they move no further than the edges do; over the peak they move further by 1 / peak.
+Tolerances. Where edges are |w| nothing is rounded before Kruskal's algorithm, and both sides divide alike at the end:
+tree weights agree to the bit. Standardized edges are rounded: `tolerance`. S and its sorted tree weights are made of
+minima and maxima of edges, so they move no further than the edges do; over the peak they move further by 1 / peak.
 """
 
 from __future__ import annotations
@@ -204,7 +204,12 @@ def test_the_published_values_hold(entry: dict[str, Any]) -> None:
 
 def test_the_file_has_every_published_network() -> None:
     assert [e["dims"] for e in DATA["mlp"]][:3] == [[20, 15, 15, 5], [784, 100, 100, 10], [784, 650, 650, 10]]
-    assert {key for e in DATA["mlp"] for key in e["dgp_code"]} == {"dnp_exact", "dnp_exact_norm", "dnp_prev", "dnp_prev_norm"}
+    assert {key for e in DATA["mlp"] for key in e["dgp_code"]} == {
+        "dnp_exact",
+        "dnp_exact_norm",
+        "dnp_prev",
+        "dnp_prev_norm",
+    }
 
 
 # Known answers
@@ -271,16 +276,27 @@ def test_weights_that_are_all_equal_in_size_have_total_1() -> None:
 
 
 def test_weights_of_any_size_have_a_value() -> None:
-    """Squares of the float64 ones underflow; 1 / std of the float32 ones is more than float32 holds."""
+    """Their squares, or 1 / std, may be more or less than the format holds."""
     base = chain(6, 5, 4)
-    expected = stem.deep_graph_persistence(base)
-    for scale in (2.0**-600, 2.0**-300, 2.0**300):
-        assert near(stem.deep_graph_persistence([scale * w for w in base]), expected, 1e-13)
-    for scale in (2.0**-133, 2.0**-60, 2.0**120):
-        weights = [(scale * w).astype(np.float32) for w in base]
-        assert_parity([Typed(w, w) for w in weights], True, True)
-    huge = [2.0**600 * w for w in base]
-    assert same(*(stem.deep_graph_persistence(w, standardize=False) for w in (huge, base)))
+    expected, narrow = stem.deep_graph_persistence(base), [w.astype(np.float32) for w in base]
+    for exponent in (-1000, -600, -300, 300, 600, 1000):
+        scaled = [math.ldexp(1, exponent) * w for w in base]
+        assert same(stem.deep_graph_persistence(scaled), expected)
+        raw = [stem.deep_graph_persistence(w, standardize=False) for w in (scaled, base)]
+        assert same(*raw)
+    for exponent in (-120, -60, 60, 120):
+        scaled = [np.float32(math.ldexp(1, exponent)) * w for w in narrow]
+        assert same(stem.deep_graph_persistence(scaled), stem.deep_graph_persistence(narrow))
+    denormal = [np.float32(2.0**-133) * w for w in narrow]  # to 2^-16: what is left of their digits
+    assert near(stem.deep_graph_persistence(denormal), expected, 2.0**-13)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_differences_beyond_the_format_have_a_value(dtype: str) -> None:
+    most = np.finfo(dtype).max
+    weights = [np.array([[-most, most, most, most, most / 2]], dtype), np.array([[1, 2, 4]], dtype).T]
+    quarter = [w / 4 for w in weights]
+    assert near(stem.deep_graph_persistence(weights), stem.deep_graph_persistence(quarter), 1e-6)
 
 
 @pytest.mark.parametrize("place", [0, 7, -1])
@@ -315,6 +331,18 @@ def test_a_convolution_is_a_graph_of_channels_with_its_largest_weights_and_is_fl
         assert got.flags == (*plain.flags, "channel_graph")
         assert got.weights.tobytes() == plain.weights.tobytes()
         assert (got.total, got.normalized, got.peak) == (plain.total, plain.normalized, plain.peak)
+
+
+def test_the_order_of_kernel_positions_changes_nothing() -> None:
+    g = np.random.default_rng(0)
+    for dtype in ("int8", "float32", "bfloat16"):  # small integers: 3 and -3 are both the largest
+        kernels = [g.integers(-3, 4, shape) for shape in ((5, 4, 3, 3), (6, 5, 4))]
+        flipped = [k[:, :, ::-1].copy() for k in kernels]
+        a, b = ([typed(k, dtype).given for k in layers] for layers in (kernels, flipped))
+        assert same(stem.deep_graph_persistence(a), stem.deep_graph_persistence(b))
+    kernel = np.array([[[3, -3, 0], [1, 2, 0]]], np.int8)
+    plain = stem.deep_graph_persistence([np.array([[3, 2]], np.int8)])
+    assert stem.deep_graph_persistence([kernel]).weights.tobytes() == plain.weights.tobytes()
 
 
 def test_a_convolution_of_one_position_is_a_linear_layer() -> None:
@@ -467,9 +495,19 @@ def test_a_nan_or_an_infinity_is_named_by_layer_and_index(dtype: str, bad: float
         else:
             weights[layer][index] = bad
         for standardize in (True, False):
-            claim = rf"deep_graph_persistence: layer {layer}: got (nan|-?inf) at \[{index[0]}, {index[1]}\] of the weight"
+            claim = (
+                rf"deep_graph_persistence: layer {layer}: got (nan|-?inf) at \[{index[0]}, {index[1]}\] of the weight"
+            )
             with pytest.raises(na.NonFinite, match=claim):
                 stem.deep_graph_persistence(weights, standardize=standardize)
+
+
+def test_layers_may_come_from_an_iterator() -> None:
+    weights = chain(6, 5, 4)
+    assert same(stem.deep_graph_persistence(iter(weights)), stem.deep_graph_persistence(weights))  # type: ignore[arg-type]
+    weights[1][2, 3] = math.nan
+    with pytest.raises(na.NonFinite, match=r"layer 1: got nan at \[2, 3\]"):
+        stem.deep_graph_persistence(iter(weights))  # type: ignore[arg-type]
 
 
 def test_a_nan_in_a_kernel_is_named_by_layer_and_index() -> None:
@@ -480,15 +518,17 @@ def test_a_nan_in_a_kernel_is_named_by_layer_and_index() -> None:
 
 
 def test_what_is_no_chain_is_refused() -> None:
-    sizes = r"got layer 2 with 5 inputs after one of 4 outputs, expected a chain: the outputs of each layer are the inputs"
+    sizes = (
+        r"got layer 2 with 5 inputs after one of 4 outputs, expected a chain: the outputs of each layer are the inputs"
+    )
     for weights, claim in (
         ([], "deep_graph_persistence: got no layers, expected at least one"),
         ([*chain(9, 3, 4), np.ones((2, 5))], sizes),
         ([w.T for w in chain(9, 3, 4, 5)], "got layer 1 with 4 inputs after one of 9 outputs"),
-        ([np.ones((2, 0))], r"deep_graph_persistence: got a weight of shape \(2, 0\)"),
-        ([np.ones((0, 2)), np.ones((2, 0))], r"deep_graph_persistence: got a weight of shape \(0, 2\)"),
-        ([np.ones((2, 2)), np.ones(2)], r"deep_graph_persistence: got a weight of shape \(2,\), expected \(out, in, "),
-        ([np.ones((2, 2, 0, 3))], r"deep_graph_persistence: got a weight of shape \(2, 2, 0, 3\)"),
+        ([np.ones((2, 0))], r"deep_graph_persistence: layer 0: got a weight of shape \(2, 0\)"),
+        ([np.ones((0, 2)), np.ones((2, 0))], r"deep_graph_persistence: layer 0: got a weight of shape \(0, 2\)"),
+        ([np.ones((2, 2)), np.ones(2)], r"layer 1: got a weight of shape \(2,\), expected \(out, in, "),
+        ([np.ones((2, 2, 0, 3))], r"deep_graph_persistence: layer 0: got a weight of shape \(2, 2, 0, 3\)"),
         ([np.ones((4, 3, 2, 2)), np.ones((5, 16))], "got layer 1 with 16 inputs after one of 4 outputs"),  # flattened
     ):
         with pytest.raises(na.ShapeError, match=claim):
@@ -497,13 +537,15 @@ def test_what_is_no_chain_is_refused() -> None:
 
 @pytest.mark.parametrize("p", [0, -1, math.nan, math.inf, "2", None, 1j])
 def test_a_power_that_is_no_number_above_zero_is_refused(p: Any) -> None:
-    with pytest.raises(na.DomainError, match=r"deep_graph_persistence: got p.*expected a (finite number above 0|real number)"):
+    with pytest.raises(
+        na.DomainError, match=r"deep_graph_persistence: got p.*expected a (finite number above 0|real number)"
+    ):
         stem.deep_graph_persistence(chain(3, 2), p=p)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int16", "uint16", "complex128", "bool", "longdouble"])
 def test_other_formats_are_refused(dtype: str) -> None:
-    with pytest.raises(na.DTypeError, match="deep_graph_persistence: got dtype .*expected float64, float32"):
+    with pytest.raises(na.DTypeError, match=r"deep_graph_persistence: got dtype .*expected float64, float32"):
         stem.deep_graph_persistence([np.ones((3, 3)), np.ones((2, 3), dtype)])
 
 

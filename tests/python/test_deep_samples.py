@@ -191,7 +191,9 @@ def test_approximate_is_the_largest_bottleneck_of_each_input_then_of_each_output
     assert np.array_equal(got[:, 6:].max(axis=1), trees[:, 0])
     g = np.random.default_rng(0)
     into, out = g.permutation(6), g.permutation(4)
-    permuted = stem.sample_persistence([weights[0][:, into], weights[1][out]], [inputs[0][:, into], inputs[1]], approximate=True)
+    permuted = stem.sample_persistence(
+        [weights[0][:, into], weights[1][out]], [inputs[0][:, into], inputs[1]], approximate=True
+    )
     assert np.array_equal(permuted, got[:, [*into, *(6 + out)]])
 
 
@@ -216,7 +218,9 @@ def test_a_batch_is_its_samples_in_any_split_order_and_number_of_threads(options
     assert (whole.dtype, whole.shape) == (np.float64, (23, 80 if options["approximate"] else 79))
     for threads in (2, 3, 7, None):
         assert stem.sample_persistence(weights, inputs, threads=threads, **options).tobytes() == whole.tobytes()
-    parts = [stem.sample_persistence(weights, [x[a:b] for x in inputs], **options) for a, b in ((0, 1), (1, 9), (9, 23))]
+    parts = [
+        stem.sample_persistence(weights, [x[a:b] for x in inputs], **options) for a, b in ((0, 1), (1, 9), (9, 23))
+    ]
     assert np.concatenate(parts).tobytes() == whole.tobytes()
     order = np.random.default_rng(0).permutation(23)
     assert np.array_equal(stem.sample_persistence(weights, [x[order] for x in inputs], **options), whole[order])
@@ -240,49 +244,75 @@ def test_activations_that_do_not_fit_are_refused() -> None:
         (inputs[:1], name + "1 activations for 2 layers, expected what enters each"),
         ([*inputs, inputs[1]], name + "3 activations for 2 layers"),
         ([inputs[0], inputs[0]], name + "activations of 3 x 6 for layer 1, expected 3 x 5"),
-        ([inputs[0], inputs[1][:2]], name + "activations of 2 x 5 for layer 1, expected 3 x 5"),
+        ([inputs[0], inputs[1][:2]], name + "2 samples for layer 1 and 3 for layer 0, expected as many for each"),
         ([inputs[0], inputs[1][0]], name + r"activations of shape \(5,\) for layer 1, expected \(n, units\)"),
         ([inputs[0][:, :, None], inputs[1]], name + r"activations of shape \(3, 6, 1\) for layer 0"),
     ):
         with pytest.raises(na.ShapeError, match=claim):
             stem.sample_persistence(weights, xs)
     for other in ([], weights[::-1]):
-        with pytest.raises(na.ShapeError, match=r"sample_persistence: got (no layers|layer 1 with 6 inputs after one of 4)"):
+        with pytest.raises(
+            na.ShapeError, match=r"sample_persistence: got (no layers|layer 1 with 6 inputs after one of 4)"
+        ):
             stem.sample_persistence(other, inputs if other else [])
 
 
 def test_topological_uncertainty_refuses_what_does_not_fit_by_its_own_name() -> None:
     weights, inputs = forward(1, 3, (6, 5, 4))
-    with pytest.raises(na.ShapeError, match="topological_uncertainty: got 1 activations for 2 layers, expected what enters"):
+    with pytest.raises(
+        na.ShapeError, match="topological_uncertainty: got 1 activations for 2 layers, expected what enters"
+    ):
         stem.topological_uncertainty(weights, inputs[:1])
-    with pytest.raises(na.ShapeError, match="topological_uncertainty: got activations of 3 x 6 for layer 1, expected 3 x 5"):
+    with pytest.raises(
+        na.ShapeError, match="topological_uncertainty: got activations of 3 x 6 for layer 1, expected 3 x 5"
+    ):
         stem.topological_uncertainty(weights, [inputs[0], inputs[0]])
+    with pytest.raises(na.ShapeError, match="topological_uncertainty: got 2 samples for layer 1 and 3 for layer 0"):
+        stem.topological_uncertainty(weights, [inputs[0], inputs[1][:2]])
+    weights[1][3, 4] = math.nan
+    with pytest.raises(na.NonFinite, match=r"topological_uncertainty: layer 1: got nan at \[3, 4\] of the weight"):
+        stem.topological_uncertainty(weights, inputs)
     inputs[1][2, 0] = math.nan
-    with pytest.raises(na.NonFinite, match="topological_uncertainty: .*layer 1.*sample 2"):
+    with pytest.raises(
+        na.NonFinite, match=r"topological_uncertainty: got nan at \[2, 0\] of the activations for layer 1"
+    ):
         stem.topological_uncertainty(weights, inputs)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300])
-def test_a_nan_or_an_infinity_is_named_by_layer_and_sample(bad: float) -> None:
-    claim = r"sample_persistence: got NaN or infinity in layer {} for sample {}, expected finite weights and activations"
+def test_a_nan_or_an_infinity_is_named_by_layer_and_place(bad: float) -> None:
+    told = str(np.float32(min(bad, math.inf)) if abs(bad) != 1e300 else math.inf)  # float32 has no 1e300
     for layer, sample in ((0, 0), (1, 2)):
         weights, inputs = forward(1, 3, (6, 5, 4))
         xs = [x.astype(np.float64) for x in inputs]
-        xs[layer][sample, 3] = bad  # float32 has no 1e300
-        for threads in (1, 2):
-            with pytest.raises(na.NonFinite, match=claim.format(layer, sample)):
-                stem.sample_persistence(weights, xs, threads=threads)
+        xs[layer][sample, 3] = bad
+        claim = (
+            rf"sample_persistence: got {told} at \[{sample}, 3\] of the activations for layer {layer}, expected finite"
+        )
+        with pytest.raises(na.NonFinite, match=claim):
+            stem.sample_persistence(weights, xs)
     weights, inputs = forward(1, 3, (6, 5, 4))
     second = weights[1].astype(np.float64)
-    second[0, 0] = bad
-    with pytest.raises(na.NonFinite, match=claim.format(1, r"\d")):
+    second[2, 1] = bad
+    claim = r"layer 1: got .* at \[2, 1\] of the weight" if abs(bad) != 1e300 else "beyond float32"
+    with pytest.raises(na.NonFinite, match=r"sample_persistence: .*" + claim):
         stem.sample_persistence([weights[0], second], inputs)
+
+
+def test_products_beyond_float32_are_refused() -> None:
+    weights, inputs = [np.full((2, 2), 1e30, np.float32)] * 2, [np.full((3, 2), 1e30, np.float32)] * 2
+    with pytest.raises(
+        na.NonFinite, match="sample_persistence: got products of weights and activations beyond float32"
+    ):
+        stem.sample_persistence(weights, inputs)
 
 
 def test_other_formats_are_refused() -> None:
     weights, inputs = forward(1, 3, (6, 5, 4))
     for dtype in ("int64", "complex64", "int8"):
-        with pytest.raises(na.DTypeError, match="sample_persistence: got dtype .*expected float64, float32, bfloat16 or"):
+        with pytest.raises(
+            na.DTypeError, match=r"sample_persistence: got dtype .*expected float64, float32, bfloat16 or"
+        ):
             stem.sample_persistence(weights, [inputs[0], inputs[1].astype(dtype)])
     with pytest.raises(na.DTypeError, match="sample_persistence: got dtype int32, expected"):
         stem.sample_persistence([weights[0], weights[1].astype(np.int32)], inputs)

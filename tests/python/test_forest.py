@@ -1,4 +1,4 @@
-"""Maximum spanning trees by every method against scipy's, whose multiset of weights is unique: all comparisons exact."""
+"""Maximum spanning trees by every method against scipy's: their weights are unique, so all comparisons are exact."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ def spanned(weight: Any, method: str = "automatic", threads: int = 1) -> tuple[n
     """(weights, ends, row maxima, column maxima)."""
     array, dtype = weight_view(weight, "test")
     return _core.persistence.spanning_tree(array, dtype, method=method, threads=threads)
-
 
 
 @cache

@@ -52,7 +52,11 @@ KNOW_TORCH = ("sources", "verbs", "integrations", "demo")
 
 
 def test_a_measure_has_all_its_rooms() -> None:
-    present = {stem: {room for room in ROOMS if (ROOT / room.format(stem)).exists()} for stem in MEASURES}
+    def exists(room: str, stem: str) -> bool:
+        path = ROOT / room.format(stem)
+        return path.exists() or (path.with_suffix("") / "__init__.py").exists()  # a module may have become a package
+
+    present = {stem: {room for room in ROOMS if exists(room, stem)} for stem in MEASURES}
     begun = {stem: rooms for stem, rooms in present.items() if rooms}
     assert "saturation" in begun
     missing = {stem: sorted(set(ROOMS) - rooms) for stem, rooms in begun.items() if rooms != set(ROOMS)}
@@ -60,10 +64,11 @@ def test_a_measure_has_all_its_rooms() -> None:
 
 
 def test_a_contract_of_a_substrate_has_its_source_and_its_test() -> None:
+    """Of what computes in C++; files are tried from Python, where they are written."""
     stems = [path for room in SUBSTRATES for path in (ROOT / "cpp/include/netassay" / room).glob("*.hpp")]
     assert {path.parent.name for path in stems} == set(SUBSTRATES)
     rooms = [f"cpp/src/{path.parent.name}/{path.stem}.cpp" for path in stems]
-    rooms += [f"tests/cpp/test_{path.stem}.cpp" for path in stems]
+    rooms += [f"tests/cpp/test_{path.stem}.cpp" for path in stems if path.parent.name != "io"]
     assert [room for room in rooms if not (ROOT / room).exists()] == []
 
 
@@ -76,7 +81,7 @@ def test_every_cpp_test_and_every_kernel_is_built() -> None:
     built = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     units = sorted(path for room in SUBSTRATES for path in (ROOT / "cpp/src" / room).glob("kernel_*.cpp"))
     assert [path.name for path in units if str(path.relative_to(ROOT)) not in built] == []
-    for room in SUBSTRATES:
+    for room in {path.parent.name for path in units}:
         levels = {path.stem.removeprefix("kernel_") for path in units if path.parent.name == room}
         assert levels >= {"baseline", "avx2", "avx512"}
 

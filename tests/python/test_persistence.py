@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +215,7 @@ def test_the_published_value_of_a_large_matrix_holds() -> None:
 
 def mlp_weights(entry: dict[str, Any]) -> list[np.ndarray]:
     g, dims = np.random.default_rng(entry["seed"]), entry["dims"]
-    scales = [math.sqrt(2.0 / (a + b)) for a, b in zip(dims, dims[1:], strict=False)]
+    scales = [math.sqrt(2.0 / (a + b)) for a, b in pairwise(dims)]
     shapes = zip(dims[1:], dims, scales, strict=False)
     return [(g.standard_normal((out, into)) * scale).astype(entry["dtype"]) for out, into, scale in shapes]
 
@@ -312,9 +314,7 @@ def test_a_scale_below_the_largest_weight_is_refused_after_conversion_to_the_for
             stem.neural_persistence(w.given, scale=scale)
 
 
-@pytest.mark.parametrize(
-    "convert", [int, float, np.float32, np.float16, np.int64, np.uint8, lambda x: np.array(float(x)), __import__("fractions").Fraction]
-)
+@pytest.mark.parametrize("convert", [int, float, np.float32, np.float16, np.int64, np.uint8, np.array, Fraction])
 def test_any_real_scalar_is_a_scale(convert: Any) -> None:
     x = make("uniform", 9, 8)
     assert same(stem.neural_persistence(x, scale=convert(2)), stem.neural_persistence(x, scale=2.0))
@@ -621,12 +621,12 @@ def test_the_shuffle_test_of_a_constant_weight_has_no_deviation_and_z_0() -> Non
 
 def test_diagnostics_leave_their_input_and_numpys_generator_alone() -> None:
     x = make("normal", 30, 20)
-    before, state = x.tobytes(), np.random.get_state()[1].tobytes()  # type: ignore[index,union-attr]
+    before, state = x.tobytes(), np.random.get_state()[1].tobytes()
     stem.shuffle_test(x)
     stem.sortedness(x)
     stem.variance(x)
     assert x.tobytes() == before
-    assert np.random.get_state()[1].tobytes() == state  # type: ignore[index,union-attr]
+    assert np.random.get_state()[1].tobytes() == state
 
 
 # Threads
@@ -646,11 +646,12 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: str) -> None:
 
 def test_another_python_thread_runs_while_a_tree_grows() -> None:
     """With a switch interval of a minute the counter advances only where the interpreter lock is given up."""
-    x, turns, stop = make("normal", 1500, 1500), [0], threading.Event()
+    x = np.broadcast_to(make("normal", 1, 1000), (50_000, 1000))  # one row in memory, long to read
+    turns, stop = [0], threading.Event()
     tasks = {
         "tree": lambda: stem.spanning_tree(x, threads=1),
         "largest": lambda: stem.largest(x, threads=1),
-        "tau": lambda: na._core.persistence.kendall_tau(x[:100].ravel().astype(np.float32)),
+        "tau": lambda: na._core.persistence.kendall_tau(x[:1000].ravel().astype(np.float32)),
     }
 
     def count() -> None:
@@ -775,7 +776,7 @@ def spoiled(dtype: str, shape: tuple[int, ...], index: tuple[int, ...], bits: in
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_nan_or_an_infinity_is_refused_by_its_index_in_the_weight_as_given(dtype: str, function: str) -> None:
     for bits in BAD_BITS[dtype]:
-        for shape, index in (((1, 1), (0, 0)), ((40, 70), (39, 69)), ((300, 70), (3, 17)), ((8, 3, 5, 5), (7, 0, 4, 2))):
+        for shape, index in (((1, 1), (0, 0)), ((40, 70), (39, 69)), ((300, 70), (3, 9)), ((8, 3, 5, 5), (7, 0, 4, 2))):
             w = spoiled(dtype, shape, index, bits)
             text = rf"^{function}: got -?(nan|inf) at \[{', '.join(map(str, index))}\] of the weight, expected finite"
             with pytest.raises(na.NonFinite, match=text) as caught:
@@ -807,7 +808,7 @@ def test_the_first_bad_value_is_named_and_the_others_are_counted() -> None:
     x[1, 3], x[2, 0], x[3, 4] = np.inf, np.nan, -np.inf
     for order in ("C", "F"):
         with pytest.raises(na.NonFinite, match=r"got inf at \[1, 3\] of the weight and 2 more, expected finite values"):
-            stem.neural_persistence(np.array(x, order=order))  # type: ignore[call-overload]
+            stem.neural_persistence(np.array(x, order=order))
     with pytest.raises(na.NonFinite, match=r"got nan at \[2\] of the bias, expected finite"):
         stem.neural_persistence(np.ones((4, 5)), bias=np.array([0, 1, np.nan, 2]))
 
@@ -875,10 +876,10 @@ def test_no_weights_and_too_few_draws_are_refused() -> None:
 def test_options_after_the_data_are_keyword_only() -> None:
     x = np.ones((3, 3))
     for call in (
-        lambda: stem.neural_persistence(x, 2.0),  # type: ignore[misc]
-        lambda: stem.network_persistence([x], 2),  # type: ignore[misc]
-        lambda: stem.spanning_tree(x, x),  # type: ignore[misc]
-        lambda: stem.variance(x, 1.0),  # type: ignore[misc]
+        lambda: stem.neural_persistence(x, 2.0),
+        lambda: stem.network_persistence([x], 2),
+        lambda: stem.spanning_tree(x, x),
+        lambda: stem.variance(x, 1.0),
     ):
         with pytest.raises(TypeError):
             call()

@@ -1,7 +1,7 @@
 """Shift detection: distances to class means, and the two-sample Kolmogorov-Smirnov test on each.
 
-Tolerances. A distance in d dimensions loses at most (d + 4) u relative, u = 2^-53, and the differences it is made of the
-rounding of the means: 1e-12 of the size of the vectors. p-values: 1e-12 absolute, that of the series below x = 0.2.
+Tolerances. A distance in d dimensions loses at most (d + 4) u relative, u = 2^-53, and the differences it is made of
+the rounding of the means: 1e-12 of the size of the vectors. p-values: 1e-12, that of the series below x = 0.2.
 """
 
 from __future__ import annotations
@@ -124,7 +124,12 @@ def test_statistics_and_p_values_are_scipys() -> None:
 def test_the_statistic_has_its_ends() -> None:
     detector = fitted()
     same = detector.test(vectors(0, 300))
-    assert (same.statistics.tolist(), same.p_values.tolist(), same.p_value, same.shifted) == ([0] * 3, [1] * 3, 1, False)
+    assert (same.statistics.tolist(), same.p_values.tolist(), same.p_value, same.shifted) == (
+        [0] * 3,
+        [1] * 3,
+        1,
+        False,
+    )
     far = detector.test(vectors(1, 300, shift=100.0))
     assert (far.statistics.tolist(), far.shifted) == ([1, 1, 1], True)
     assert 0 <= far.p_value < 1e-60
@@ -189,7 +194,7 @@ def test_fitting_again_forgets_and_the_input_is_kept_apart() -> None:
     with pytest.raises(na.ShapeError, match="expected"):
         detector.fit(x, y[:5])
     assert detector.test(vectors(1, 50)).p_values.tobytes() == before.p_values.tobytes()
-    with pytest.raises(na.NonFinite, match="ShiftDetector.fit"):
+    with pytest.raises(na.NonFinite, match=r"ShiftDetector.fit"):
         detector.fit(vectors(7, 90), y, reference=np.full((4, 6), math.nan))
     assert detector.test(vectors(1, 50)).p_values.tobytes() == before.p_values.tobytes()
 
@@ -253,7 +258,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for bad in (x[:, :5], x[:0], x[0]):
         with pytest.raises(na.ShapeError, match=test + r"\(.*\), expected \(n, 6\), n at least 1"):
             detector.test(bad)
-    with pytest.raises(na.DTypeError, match="ShiftDetector.fit: got dtype int64, expected"):
+    with pytest.raises(na.DTypeError, match=r"ShiftDetector.fit: got dtype int64, expected"):
         detector.fit(y[:, None], y)
 
 
@@ -262,9 +267,11 @@ def test_a_nan_or_an_infinity_is_refused(bad: float) -> None:
     x, y = vectors(0, 30), labels(0, 30)
     broken = x.copy()
     broken[3, 2] = bad
-    with pytest.raises(na.NonFinite, match="ShiftDetector.fit: got vectors with a NaN or an infinity, expected finite"):
+    with pytest.raises(
+        na.NonFinite, match=r"ShiftDetector.fit: got vectors with a NaN or an infinity, expected finite"
+    ):
         stem.ShiftDetector().fit(broken, y)
-    with pytest.raises(na.NonFinite, match="ShiftDetector.fit"):
+    with pytest.raises(na.NonFinite, match=r"ShiftDetector.fit"):
         stem.ShiftDetector().fit(x, y, reference=broken)
-    with pytest.raises(na.NonFinite, match="ShiftDetector.features"):
+    with pytest.raises(na.NonFinite, match=r"ShiftDetector.features"):
         stem.ShiftDetector().fit(x, y).test(broken)

@@ -101,7 +101,8 @@ def sample_persistence(
     approximate: bool = False,
 ) -> np.ndarray:
     """Of one sample: inputs[l] is the vector that enters layer l. Edges W[o, i] x[i] are rounded to float32."""
-    layers = [(w.astype(np.float32) * x[None, :].astype(np.float32)).astype(np.float64) for w, x in zip(weights, inputs)]
+    pairs = zip(weights, inputs, strict=True)
+    layers = [(w.astype(np.float32) * x[None, :].astype(np.float32)).astype(np.float64) for w, x in pairs]
     if standardize:
         layers = [standardized(a, less=1, more=1e-8) for a in layers]
     s = bottlenecks(layers)

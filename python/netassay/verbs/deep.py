@@ -8,7 +8,7 @@ from typing import Any
 from netassay import persistence as _persistence
 from netassay.base import memory as _memory
 from netassay.base.arrays import View
-from netassay.base.errors import LimitExceeded, NonFinite
+from netassay.base.errors import LimitExceeded
 from netassay.sources import chain as _chain
 from netassay.sources.checkpoint import Checkpoint, Stored
 from netassay.sources.tensors import listed
@@ -59,10 +59,6 @@ class Deep:
             self.note = f"{_NAME}: {listed(dict.fromkeys(lost))} of the chain is not finite"
             return
         weights = [self.views[stored] for stored in self.chain]
-        try:
-            self.result = _persistence.deep_graph_persistence(weights, threads=threads)
-        except NonFinite as error:  # a spread that float64 cannot hold
-            self.note = f"{_NAME}: {str(error).removeprefix('deep_graph_persistence: ')}"
-            return
+        self.result = _persistence.deep_graph_persistence(weights, threads=threads)
         self.note = f"{_NAME}: of the chain {listed((stored.layer for stored in self.chain), most=8)}"
         self.views.clear()
