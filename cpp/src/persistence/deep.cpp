@@ -244,6 +244,8 @@ DeepGraphPersistence deep(std::span<const AnyWeight> weights, const DeepOptions&
       largest = std::max(largest, static_cast<double>(edge));
     }
   }
+  NETASSAY_REQUIRE(std::isfinite(largest), NonFinite, "deep_graph_persistence: got weights of opposite signs whose ",
+                   "difference is beyond their format, expected smaller ones");
   const Reach<W> paths = reach(chain, execution);
   const std::vector<double> found = deaths(chain, paths, execution);
   const std::vector<W>& from_inputs = paths.beta.front();

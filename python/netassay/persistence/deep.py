@@ -131,7 +131,7 @@ def topological_uncertainty(
     Args, raises: as `sample_persistence`.
     """
     name, weights, activations = "topological_uncertainty", tuple(weights), tuple(activations)
-    _check_activations(weights, activations, name)
+    _check_activations(_chain(weights, name)[0], activations, name)
     layers = range(len(weights))
     return tuple(
         _samples(weights[i : i + 1], activations[i : i + 1], name, (False, False, False), threads, i) for i in layers
@@ -149,7 +149,7 @@ def _samples(
     """Vectors of the samples; `first` is the number of the first layer, for messages."""
     weights, activations = tuple(weights), tuple(activations)
     chain, _ = _chain(weights, function, first)
-    inputs = _check_activations(weights, activations, function, first)
+    inputs = _check_activations(chain, activations, function, first)
     standardize, joint, approximate = options
     try:
         found = _core.persistence.sample_persistence(
@@ -193,18 +193,19 @@ def _channels(view: View, function: str) -> View:
 
 
 def _check_activations(
-    weights: Sequence[ArrayLike], activations: Sequence[ArrayLike], function: str, first: int = 0
+    chain: Sequence[View], activations: Sequence[ArrayLike], function: str, first: int = 0
 ) -> list[NDArray[np.float32]]:
     """What enters each layer as float32, (n, units)."""
-    if len(weights) != len(activations):
-        got = f"{len(activations)} activations for {len(weights)} layers"
+    if len(chain) != len(activations):
+        got = f"{len(activations)} activations for {len(chain)} layers"
         raise ShapeError(f"{function}: got {got}, expected what enters each")
     inputs = []
     for layer, x in enumerate(activations, start=first):
         view = arrays.view(x, function)
-        if view.array.ndim != 2:
+        units = chain[layer - first].array.shape[1]
+        if view.array.ndim != 2 or view.array.shape[1] != units:
             got = f"activations of shape {view.array.shape} for layer {layer}"
-            raise ShapeError(f"{function}: got {got}, expected (n, units)")
+            raise ShapeError(f"{function}: got {got}, expected (n, {units})")
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is told as infinity
             inputs.append(np.ascontiguousarray(widened(view), dtype=np.float32))
         if len(inputs[-1]) != len(inputs[0]):
@@ -223,4 +224,4 @@ def _which(weights: Sequence[ArrayLike], function: str, first: int = 0) -> NonFi
     for layer, weight in enumerate(weights, start=first):
         if not np.isfinite(widened(arrays.weight_view(weight, function))).all():
             return nonfinite(weight, f"{function}: layer {layer}")
-    return NonFinite(f"{function}: got a NaN or an infinity, expected finite values")
+    return NonFinite(f"{function}: got weights whose differences their format cannot hold, expected smaller ones")
