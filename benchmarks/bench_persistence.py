@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import common
@@ -95,6 +97,74 @@ def peer(size: int, rounds: int) -> Case:
     return Case("peers", f"{size} x {size}", times)
 
 
+#: Widths of the networks, and what the plain product may take there: as many rounds as there are, one, or none.
+DEEP = {(784, 100, 100, 10): None, (784, 650, 650, 10): 1, (4096, 4096, 4096, 4096): 0}
+
+
+def networks(rounds: int) -> Iterator[Pending]:
+    """Deep graph persistence of whole networks, float32, over three reads of every weight."""
+    for widths, most in DEEP.items():
+        yield "-".join(map(str, widths)), partial(deep, widths, rounds if most is None else most)
+
+
+def deep(widths: tuple[int, ...], rounds: int) -> Case:
+    """One row of `networks`; the plain products are timed where they have rounds."""
+    import numpy as np
+
+    from netassay.persistence import deep_graph_persistence, largest
+
+    random = np.random.default_rng(0)
+    weights = [random.standard_normal((o, i), dtype=np.float32) for i, o in pairwise(widths)]
+    name, count = "-".join(map(str, widths)), pinned()
+    arms: dict[str, Callable[[], object]] = {
+        "netassay": lambda: deep_graph_persistence(weights, threads=count),
+        "reads": lambda: [largest(weight, threads=count) for weight in weights * 3],
+    }
+    plain = {"broadcast": broadcast, "loop": loop} if rounds else {}
+    found = deep_graph_persistence(weights).weights
+    for product, multiply in plain.items():
+        error = float(np.abs(explicit(weights, multiply) - found).max())
+        assert error <= 2e-6, f"{name}: tree weights differ from those of the {product} product by {error:.1e}"
+    times = common.interleaved(arms, rounds=5)
+    for product, multiply in plain.items():
+        samples = [common.best(partial(explicit, weights, multiply), rounds=1) for _ in range(rounds)]
+        times[product] = common.Timing(min(samples), statistics.median(samples), rounds)
+    return Case("deep", name, times, more={"bytes": sum(weight.nbytes for weight in weights)})
+
+
+def explicit(weights: Sequence[Array], multiply: Callable[[Array, Array], Array]) -> Array:
+    """Tree weights of deep graph persistence as it is defined: by S itself, layer after layer, as the authors do."""
+    import numpy as np
+
+    from netassay.persistence import neural_persistence
+
+    layers = [np.abs((w.T - w.mean()) / w.std()) for w in weights]
+    most = max(layer.max() for layer in layers)
+    tree: Array = neural_persistence(functools.reduce(multiply, [layer / most for layer in layers])).weights
+    return tree
+
+
+def broadcast(a: Array, b: Array) -> Array:
+    """max_k min(a_ik, b_kj) by broadcasting; rows in chunks of 256 MB, since all of them would take a gigabyte."""
+    import numpy as np
+
+    rows = max(1, 2**26 // b.size)
+    chunks = [np.minimum(a[i : i + rows, :, None], b[None]).max(axis=1) for i in range(0, len(a), rows)]
+    return np.concatenate(chunks)
+
+
+def loop(a: Array, b: Array) -> Array:
+    """The same, one k after the other, in place: about as fast as numpy goes."""
+    import numpy as np
+
+    product = np.zeros((len(a), b.shape[1]), a.dtype)
+    smaller = np.empty_like(product)
+    for k in range(len(b)):
+        np.minimum(a[:, k, None], b[k], out=smaller)
+        np.maximum(product, smaller, out=product)
+    return product
+
+
 def scipy_tree(weights: Array) -> Array:
     """By scipy's Kruskal, on 2 - w: scipy takes zero for no edge."""
     import numpy as np
@@ -176,14 +246,30 @@ def peer_row(case: Case) -> list[str]:
     return [case.name, ours.milliseconds(), ours.over(case.times["read"]), *ratios]
 
 
+def deep_row(case: Case) -> list[str]:
+    """A row of `networks`."""
+    ours = case.times["netassay"]
+    ratios = [f"{case.times[p].minimum / ours.minimum:.0f}" if p in case.times else "-" for p in ("broadcast", "loop")]
+    return [case.name, ours.milliseconds(), ours.over(case.times["reads"]), *ratios]
+
+
 PEERS = ("scipy", "gudhi", "ripser")
 GROUPS = {
     "tree": Group("Neural persistence", trees, ("", "netassay ms", "read ms", "GB/s", "/ read"), tree_row),
     "peers": Group(
         "Beside the peers, float32", peers, ("", "netassay ms", "/ read", *(f"{p} x" for p in PEERS)), peer_row
     ),
+    "deep": Group(
+        "Deep graph persistence of a network, float32",
+        networks,
+        ("", "netassay ms", "/ 3 reads", "broadcast x", "loop x"),
+        deep_row,
+    ),
 }
-NOTES = ("/ read: over one max |w| read with the same threads. scipy x, ...: their time over ours.",)
+NOTES = (
+    "/ read: over one max |w| read with the same threads; / 3 reads: over three of every weight.",
+    "scipy x, ...: their time over ours. broadcast x, loop x: those of S by numpy's max-min products, layer by layer.",
+)
 
 if __name__ == "__main__":
     common.main(__doc__, GROUPS, ("netassay", "torch", "numpy", *PEERS), notes=NOTES)

@@ -30,7 +30,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from netassay.persistence import ShiftDetector, sample_persistence, topological_uncertainty
+import netassay
+from netassay.persistence import ShiftDetector, topological_uncertainty
 
 Array: TypeAlias = NDArray[Any]
 
@@ -41,7 +42,7 @@ LEVEL = 0.05
 #: Pixels are in [0, 1]: deviation of Gaussian noise; of the blur, in pixels; share of pixels set to 0.
 STRENGTHS = {
     "noise": (0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
-    "blur": (0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
+    "blur": (0.35, 0.4, 0.45, 0.5, 0.6, 0.7),
     "dropout": (0.02, 0.05, 0.1, 0.2, 0.3, 0.4),
 }
 METHODS = {
@@ -50,7 +51,6 @@ METHODS = {
     "std": "the same, standardize=True",
     "approx": "the same, approximate=True",
     "TU": "topological uncertainty: each layer's tree weights, distances to class means, mean over the layers",
-    "TU cat": "the same weights of all layers as one vector",
     "units": "hidden units and logits as one vector, distances to class means: what DGP adds to",
     "pixels": "the image itself, distances to class means: no network at all",
     "raw": "every pixel by itself, 64 two-sample tests",
@@ -66,7 +66,7 @@ FORMS: dict[str, dict[str, bool]] = {
 
 
 def corrupted(images: Array, kind: str, strength: float, seed: int) -> Array:
-    """(n, 64) float32 in [0, 1]."""
+    """(n, 64) float32 in [0, 1], in sixteenths as the images are, so that no pixel gives itself away by its format."""
     random = np.random.default_rng(seed)
     if kind == "noise":
         changed = np.clip(images + random.normal(0, strength, images.shape), 0, 1)
@@ -74,17 +74,20 @@ def corrupted(images: Array, kind: str, strength: float, seed: int) -> Array:
         changed = gaussian_filter(images.reshape(-1, 8, 8), (0, strength, strength)).reshape(images.shape)
     else:
         changed = images * (random.random(images.shape) >= strength)
-    return changed.astype(np.float32)
+    return (np.rint(changed * 16) / 16).astype(np.float32)
 
 
 def vectors(model: nn.Sequential, images: Array, threads: int) -> dict[str, tuple[Array, ...]]:
     """By method, the vectors whose distances to class means are its features: one per image, or one per layer."""
     weights = [layer.weight.detach() for layer in model if isinstance(layer, nn.Linear)]
     inputs, logits = forward(model, images)
-    found = {name: (sample_persistence(weights, inputs, threads=threads, **form),) for name, form in FORMS.items()}
+    samples = torch.from_numpy(images)
+    found = {
+        name: (netassay.sample_persistence(model, samples, threads=threads, **form),) for name, form in FORMS.items()
+    }
     layers = topological_uncertainty(weights, inputs, threads=threads)
     units = np.concatenate([*inputs[1:], logits], axis=1)
-    return {**found, "TU": layers, "TU cat": (np.concatenate(layers, axis=1),), "units": (units,), "pixels": (images,)}
+    return {**found, "TU": layers, "units": (units,), "pixels": (images,)}
 
 
 def forward(model: nn.Sequential, images: Array) -> tuple[list[Array], Array]:
@@ -169,7 +172,7 @@ def verify(network: Network, train: Array, labels: Array, held_out: Array) -> No
     """That the statistics above are those of `ShiftDetector.test`, on a few batches of clean images."""
     fit, found = vectors(network.model, train, network.threads), vectors(network.model, held_out, network.threads)
     features, random = network.features(held_out), np.random.default_rng(0)
-    for name in ("DGP", "std", "TU cat"):
+    for name in ("DGP", "std", "units"):
         detector = ShiftDetector().fit(fit[name][0], labels, found[name][0][:REFERENCE])
         for size in (10, 100):
             batch = REFERENCE + random.choice(len(held_out) - REFERENCE, size, replace=False)

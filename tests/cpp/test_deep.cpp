@@ -228,6 +228,16 @@ void errors() {
   }
 }
 
+void differences() {
+  const float most = std::numeric_limits<float>::max();
+  const Network<float> network{{1, 4, {-most, most, most, most}}};
+  CHECK_THROWS(deep(network, {}), NonFinite, "difference is beyond their format");
+  CHECK((deep(network).weights == Numbers{1, 1, 1, 1}));
+  // as float64 they are nothing special
+  const Network<double> wide{{1, 4, {-most, most, most, most}}};
+  CHECK_NEAR(deep(wide, {}).weights[3], 1 / 3.0, 1e-15);
+}
+
 void threads() {
   const Network<float> network = random<float>({300, 280, 310, 20}, 7);
   for (const bool standardize : {false, true}) {
@@ -348,6 +358,7 @@ int main() {
       {"every format, and a mixture, has the values of float64", every_format},
       {"strides of any order and sign", strides},
       {"what is no chain, no power or not finite is refused", errors},
+      {"differences that the format cannot hold are refused", differences},
       {"any number of threads gives the same bits", threads},
       {"samples have their known values", known_samples},
       {"samples of the example", samples_of_the_example},

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from python.matrices import DTYPES, Typed, make, scipy_tree, typed
 from reference import persistence as reference
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "persistence.json").read_text(encoding="utf-8"))
+DOCS = Path(__file__).parents[2] / "docs"
 OPTIONS = list(itertools.product([True, False], [True, False]))  # standardize, rescale
 
 
@@ -215,6 +217,49 @@ def test_the_file_has_every_published_network() -> None:
 # Known answers
 
 
+def test_the_documentations_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / "deep-graph-persistence.md").read_text(encoding="utf-8")
+    [(example, shown)] = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert capsys.readouterr().out == shown
+    assert names["rescaled"].total == pytest.approx(math.sqrt(68 / 49), rel=1e-15)
+    figure = (DOCS / "deep-graph-persistence.svg").read_text(encoding="utf-8")
+    assert "deep-graph-persistence.svg" in page
+    assert "tree weights 7 6 4 4" in figure
+    s = reference.bottlenecks([names["hidden"], names["out"]])
+    panel = figure[figure.index("S, and its tree") :]
+    assert [int(n) for n in re.findall(r">(\d)</text>", panel)] == [4, 3, 4, 7, 2, 6] == s.ravel().astype(int).tolist()
+    assert reference.tree_weights(s) == [7, 6, 4, 4]
+
+
+def naive(layers: list[np.ndarray], every: bool) -> list[float]:
+    """Kruskal on the edges themselves: sizes of every merge, or of those of two components that hold an end."""
+    starts = np.cumsum([0, *(w.shape[1] for w in layers), len(layers[-1])])
+    edges = [
+        (abs(x), starts[k] + u, starts[k + 1] + v) for k, w in enumerate(layers) for (v, u), x in np.ndenumerate(w)
+    ]
+    component = {unit: {unit} for unit in range(starts[-1])}
+    ends = {*range(starts[1]), *range(starts[-2], starts[-1])}
+    found = []
+    for size, u, v in sorted(edges, reverse=True):
+        a, b = component[u], component[v]
+        if a is not b:
+            if every or (a & ends and b & ends):
+                found.append(float(size))
+            component.update(dict.fromkeys(a | b, a | b))
+    return found
+
+
+def test_the_edges_themselves_would_give_other_weights() -> None:
+    """The example of the page: inputs 1 and 2 are joined through a unit that nothing leaves as strongly."""
+    layers = [np.array([[9.0, 5, 2], [3, 7, 6]]), np.array([[4.0, 1], [2, 8]])]
+    got = 9 * stem.deep_graph_persistence(layers, standardize=False, rescale=False).weights
+    assert got.round(9).tolist() == [7, 6, 4, 4]
+    assert naive(layers, every=False) == [7, 6, 5, 4]
+    assert naive(layers, every=True) == [9, 8, 7, 6, 5, 4]
+
+
 def test_one_layer_has_the_tree_of_its_weight() -> None:
     for kind in ("normal", "half zero", "integers, many ties"):
         for m, n in ((1, 1), (1, 7), (9, 1), (12, 30), (200, 190)):
@@ -292,11 +337,14 @@ def test_weights_of_any_size_have_a_value() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_differences_beyond_the_format_have_a_value(dtype: str) -> None:
+def test_differences_that_the_format_cannot_hold_are_refused(dtype: str) -> None:
     most = np.finfo(dtype).max
-    weights = [np.array([[-most, most, most, most, most / 2]], dtype), np.array([[1, 2, 4]], dtype).T]
-    quarter = [w / 4 for w in weights]
-    assert near(stem.deep_graph_persistence(weights), stem.deep_graph_persistence(quarter), 1e-6)
+    weights = [np.array([[-most, most, most, most, most / 2]], dtype), np.array([[1], [2], [4]], dtype)]
+    with pytest.raises(
+        na.NonFinite, match="deep_graph_persistence: got weights whose differences their format cannot hold"
+    ):
+        stem.deep_graph_persistence(weights)
+    assert stem.deep_graph_persistence(weights, standardize=False).peak == 4 / most
 
 
 @pytest.mark.parametrize("place", [0, 7, -1])

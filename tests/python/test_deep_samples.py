@@ -243,9 +243,9 @@ def test_activations_that_do_not_fit_are_refused() -> None:
     for xs, claim in (
         (inputs[:1], name + "1 activations for 2 layers, expected what enters each"),
         ([*inputs, inputs[1]], name + "3 activations for 2 layers"),
-        ([inputs[0], inputs[0]], name + "activations of 3 x 6 for layer 1, expected 3 x 5"),
+        ([inputs[0], inputs[0]], name + r"activations of shape \(3, 6\) for layer 1, expected \(n, 5\)"),
         ([inputs[0], inputs[1][:2]], name + "2 samples for layer 1 and 3 for layer 0, expected as many for each"),
-        ([inputs[0], inputs[1][0]], name + r"activations of shape \(5,\) for layer 1, expected \(n, units\)"),
+        ([inputs[0], inputs[1][0]], name + r"activations of shape \(5,\) for layer 1, expected \(n, 5\)"),
         ([inputs[0][:, :, None], inputs[1]], name + r"activations of shape \(3, 6, 1\) for layer 0"),
     ):
         with pytest.raises(na.ShapeError, match=claim):
@@ -264,7 +264,8 @@ def test_topological_uncertainty_refuses_what_does_not_fit_by_its_own_name() -> 
     ):
         stem.topological_uncertainty(weights, inputs[:1])
     with pytest.raises(
-        na.ShapeError, match="topological_uncertainty: got activations of 3 x 6 for layer 1, expected 3 x 5"
+        na.ShapeError,
+        match=r"topological_uncertainty: got activations of shape \(3, 6\) for layer 1, expected \(n, 5\)",
     ):
         stem.topological_uncertainty(weights, [inputs[0], inputs[0]])
     with pytest.raises(na.ShapeError, match="topological_uncertainty: got 2 samples for layer 1 and 3 for layer 0"):
