@@ -126,12 +126,9 @@ std::string JsonString::text() const {
 
 std::string JsonString::shown() const {
   constexpr std::size_t most = 96;
-  std::string_view part = raw;
-  if (part.size() > most) {
-    part = part.substr(0, most);
-    while (!part.empty() && (byte(part.back()) & 0xc0) == 0x80) part.remove_suffix(1);
-    if (!part.empty() && byte(part.back()) >= 0xc0) part.remove_suffix(1);
-  }
+  std::size_t cut = std::min(most, raw.size());
+  while (cut > 0 && cut < raw.size() && (byte(raw[cut]) & 0xc0) == 0x80) --cut;  // no character is cut in two
+  const std::string_view part = raw.substr(0, cut);
   std::string out;
   for (std::size_t i = 0; i < part.size(); ++i) {
     // DEL and the C1 controls may stand in a JSON string, and mean something to a terminal.

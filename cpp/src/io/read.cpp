@@ -21,15 +21,22 @@ constexpr std::uint64_t kBlock = 256 * 1024;
   throw FileError(context + ": " + std::strerror(code), code);
 }
 
-void read_block(int file, std::uint64_t offset, unsigned char* out, std::uint64_t bytes, const std::string& context) {
+// The same words whichever block met the end first.
+[[noreturn]] void fail_truncated(int file, std::uint64_t end, const std::string& context) {
+  detail::fail<CorruptCheckpoint>(context, ": the file ends at byte ", file_bytes(file, context),
+                                  ", expected it to reach byte ", end, ": it is truncated");
+}
+
+// Bytes [offset, offset + bytes) of a read that goes on to `end`.
+void read_block(int file, std::uint64_t offset, unsigned char* out, std::uint64_t bytes, std::uint64_t end,
+                const std::string& context) {
   while (bytes > 0) {
     const ssize_t got = pread(file, out, bytes, static_cast<off_t>(offset));
     if (got < 0) {
       if (errno == EINTR) continue;
       fail_as_system(context, errno);
     }
-    NETASSAY_REQUIRE(got > 0, CorruptCheckpoint, context, ": the file ends at byte ", offset, ", expected ", bytes,
-                     " more bytes there: it is truncated");
+    if (got == 0) fail_truncated(file, end, context);
     out += got;
     offset += static_cast<std::uint64_t>(got);
     bytes -= static_cast<std::uint64_t>(got);
@@ -54,7 +61,7 @@ void read_at(int file, std::uint64_t offset, unsigned char* out, std::uint64_t b
   const auto blocks = static_cast<index_t>((bytes + kBlock - 1) / kBlock);
   parallel_for(blocks, execution, [&](index_t block, int) {
     const std::uint64_t begin = static_cast<std::uint64_t>(block) * kBlock;
-    read_block(file, offset + begin, out + begin, std::min(kBlock, bytes - begin), context);
+    read_block(file, offset + begin, out + begin, std::min(kBlock, bytes - begin), offset + bytes, context);
   });
 }
 
@@ -63,9 +70,9 @@ SafetensorsHeader read_safetensors_header(int file, std::uint64_t most, const st
   NETASSAY_REQUIRE(size >= 8, CorruptCheckpoint, context, ": got ", size,
                    " bytes, expected at least the 8 of a safetensors file");
   unsigned char first8[8];
-  read_block(file, 0, first8, 8, context);
+  read_block(file, 0, first8, 8, 8, context);
   std::string text(SafetensorsHeader::length(first8, size, most, context), '\0');
-  read_block(file, 8, reinterpret_cast<unsigned char*>(text.data()), text.size(), context);
+  read_block(file, 8, reinterpret_cast<unsigned char*>(text.data()), text.size(), 8 + text.size(), context);
   const std::uint64_t data = size - 8 - text.size();
   return {std::move(text), data, context};
 }
