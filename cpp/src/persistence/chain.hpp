@@ -26,16 +26,18 @@ class Edges {
   index_t outputs() const { return outputs_; }
   index_t inputs() const { return inputs_; }
 
-  /// w gain of every edge into output v.
-  virtual void products(index_t v, W* out) const = 0;
+  /// w gain of every edge into output v: in place where it is stored so, else in `scratch` (inputs elements).
+  virtual const W* products(index_t v, W* scratch) const = 0;
   virtual W product(index_t v, index_t u) const = 0;
 
   W edge(index_t v, index_t u) const { return std::abs(product(v, u) - center) / divisor; }
   void row(index_t v, W* out) const {
-    products(v, out);
-    for (index_t u = 0; u < inputs_; ++u) out[u] = std::abs(out[u] - center);
-    if (divisor == 1) return;
-    for (index_t u = 0; u < inputs_; ++u) out[u] /= divisor;
+    const W* from = products(v, out);
+    if (divisor == 1) {
+      for (index_t u = 0; u < inputs_; ++u) out[u] = std::abs(from[u] - center);
+    } else {
+      for (index_t u = 0; u < inputs_; ++u) out[u] = std::abs(from[u] - center) / divisor;
+    }
   }
 
   W center = 0, divisor = 1;
@@ -49,16 +51,21 @@ class StoredEdges final : public Edges<W> {
  public:
   StoredEdges(const MatrixView<const T>& w, const W* gain) : Edges<W>(w.rows, w.cols), w_(w), gain_(gain) {}
 
-  void products(index_t v, W* out) const override {
+  const W* products(index_t v, W* scratch) const override {
     const T* from = w_.data + v * w_.row_stride;
     const index_t n = w_.cols;
-    if (w_.col_stride == 1) {
-      for (index_t u = 0; u < n; ++u) out[u] = number(from[u]);
-    } else {
-      for (index_t u = 0; u < n; ++u) out[u] = number(from[u * w_.col_stride]);
+    if constexpr (std::is_same_v<T, W>) {
+      if (w_.col_stride == 1 && gain_ == nullptr) return from;
     }
-    if (gain_ == nullptr) return;
-    for (index_t u = 0; u < n; ++u) out[u] *= gain_[u];
+    if (w_.col_stride == 1) {
+      for (index_t u = 0; u < n; ++u) scratch[u] = number(from[u]);
+    } else {
+      for (index_t u = 0; u < n; ++u) scratch[u] = number(from[u * w_.col_stride]);
+    }
+    if (gain_ != nullptr) {
+      for (index_t u = 0; u < n; ++u) scratch[u] *= gain_[u];
+    }
+    return scratch;
   }
   W product(index_t v, index_t u) const override {
     const W w = number(w_(v, u));

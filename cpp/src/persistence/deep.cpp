@@ -52,11 +52,11 @@ void for_rows(const Edges<W>& edges, bool bare, const Execution& execution, Row&
     std::vector<W> values(static_cast<std::size_t>(edges.inputs()));
     for (index_t v = b * band; v < std::min(edges.outputs(), (b + 1) * band); ++v) {
       if (bare) {
-        edges.products(v, values.data());
+        row(v, edges.products(v, values.data()), worker);
       } else {
         edges.row(v, values.data());
+        row(v, values.data(), worker);
       }
-      row(v, values.data(), worker);
     }
   });
 }
@@ -74,32 +74,45 @@ struct Part {
   bool finite = true;
 };
 
+/// Several sums at a time, so that none waits for the one before.
+template <class W, class Term>
+double sum_of(const W* values, index_t n, Term&& term) {
+  constexpr index_t kSums = 8;
+  double sums[kSums] = {};
+  index_t u = 0;
+  for (; u + kSums <= n; u += kSums) {
+    for (index_t k = 0; k < kSums; ++k) sums[k] += term(values[u + k]);
+  }
+  for (; u < n; ++u) sums[u % kSums] += term(values[u]);
+  double all = 0;
+  for (const double sum : sums) all += sum;
+  return all;
+}
+
 template <class W>
 Part part_of(const W* values, index_t n) {
   W low = values[0], high = values[0];
-  bool number = true;
+  int numbers = 1;
   for (index_t u = 0; u < n; ++u) {
-    low = std::min(low, values[u]);
-    high = std::max(high, values[u]);
-    number &= values[u] == values[u];
+    low = values[u] < low ? values[u] : low;
+    high = values[u] > high ? values[u] : high;
+    numbers &= values[u] == values[u];
   }
   Part out;
   out.n = static_cast<double>(n);
   out.low = static_cast<double>(low);
   out.high = static_cast<double>(high);
   const double most = std::max(std::abs(out.low), std::abs(out.high));
-  out.finite = number && std::isfinite(most);
+  out.finite = numbers != 0 && std::isfinite(most);
   if (!out.finite) return out;
   constexpr int kLeast = -1000;  // 2^-exponent is a number
   out.exponent = most > 0 ? std::max(kLeast, std::ilogb(most)) : kLeast;
   const double unit = std::ldexp(1.0, -out.exponent);
-  double sum = 0;
-  for (index_t u = 0; u < n; ++u) sum += static_cast<double>(values[u]) * unit;
-  out.mean = sum / out.n;
-  for (index_t u = 0; u < n; ++u) {
-    const double x = static_cast<double>(values[u]) * unit - out.mean;
-    out.square += x * x;
-  }
+  out.mean = sum_of(values, n, [&](W x) { return static_cast<double>(x) * unit; }) / out.n;
+  out.square = sum_of(values, n, [&](W x) {
+    const double apart = static_cast<double>(x) * unit - out.mean;
+    return apart * apart;
+  });
   return out;
 }
 
@@ -144,11 +157,18 @@ template <class W>
 std::vector<W> forward(const Edges<W>& edges, const std::vector<W>& alpha, const Execution& execution) {
   std::vector<W> next(static_cast<std::size_t>(edges.outputs()));
   for_rows(edges, false, execution, [&](index_t v, const W* row, int) {
-    W most = 0;
-    for (index_t u = 0; u < edges.inputs(); ++u) {
-      most = std::max(most, std::min(row[u], alpha[static_cast<std::size_t>(u)]));
+    constexpr index_t kLanes = 16;  // several maxima at a time, so that none waits for the one before
+    W most[kLanes] = {};
+    const W* bound = alpha.data();
+    index_t u = 0;
+    for (; u + kLanes <= edges.inputs(); u += kLanes) {
+      for (index_t k = 0; k < kLanes; ++k) {
+        const W through = row[u + k] < bound[u + k] ? row[u + k] : bound[u + k];
+        most[k] = through > most[k] ? through : most[k];
+      }
     }
-    next[static_cast<std::size_t>(v)] = most;
+    for (; u < edges.inputs(); ++u) most[0] = std::max(most[0], std::min(row[u], bound[u]));
+    next[static_cast<std::size_t>(v)] = *std::max_element(most, most + kLanes);
   });
   return next;
 }
