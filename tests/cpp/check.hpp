@@ -42,6 +42,7 @@ inline int run(std::initializer_list<Case> cases) {
     const bool ok = failures == before;
     failed += !ok;
     std::printf("%s  %s\n", ok ? "ok    " : "FAILED", test.claim);
+    std::fflush(stdout);  // what is said is not lost where the next case never ends
   }
   std::printf("%d passed, %d failed\n", static_cast<int>(cases.size()) - failed, failed);
   return failed != 0;

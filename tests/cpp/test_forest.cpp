@@ -440,7 +440,7 @@ void interruption() {
     using std::runtime_error::runtime_error;
   };
   const Matrix<float> row = make(Kind::normal, 1, 900);
-  const MatrixView<const float> x(row.values.data(), 300'000, 900, 0, 1);  // so many bands that every thread has some
+  const MatrixView<const float> x(row.values.data(), 3'000'000, 900, 0, 1);  // so long that every thread takes part
   for (const int threads : {1, 2}) {
     const Execution execution{threads, [] { throw Stop("stopped"); }};
     CHECK_THROWS(maximum_spanning_tree(x, execution), Stop, "stopped");

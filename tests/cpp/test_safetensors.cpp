@@ -258,6 +258,8 @@ void messages() {
   CHECK_THROWS(parse("{\"\xc2\x9b\x7f\":1}"), CorruptCheckpoint, "tensor '\\u009b\\u007f'");
 }
 
+std::string numbered(const char* stem, index_t i) { return std::string(stem).append(std::to_string(i)); }
+
 void any_order() {
   // shuffled entries, with empty ones between them, come out as the data lies; every name is found where it is
   std::vector<index_t> order(1000);
@@ -272,10 +274,10 @@ void any_order() {
   const SafetensorsHeader h = parse(text, 3000);
   CHECK_EQUAL(h.size(), index_t{2000});
   for (index_t i = 0; i < 1000; ++i) {
-    CHECK_EQUAL(h.entry(2 * i).name, "e" + std::to_string(i));
-    CHECK_EQUAL(h.entry(2 * i + 1).name, "t" + std::to_string(i));
-    CHECK_EQUAL(h.find("e" + std::to_string(i)), 2 * i);
-    CHECK_EQUAL(h.find("t" + std::to_string(i)), 2 * i + 1);
+    CHECK_EQUAL(h.entry(2 * i).name, numbered("e", i));
+    CHECK_EQUAL(h.entry(2 * i + 1).name, numbered("t", i));
+    CHECK_EQUAL(h.find(numbered("e", i)), 2 * i);
+    CHECK_EQUAL(h.find(numbered("t", i)), 2 * i + 1);
   }
   CHECK_EQUAL(h.find("t1000"), index_t{-1});
 }
