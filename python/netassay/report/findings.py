@@ -46,7 +46,7 @@ def persistence_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
 
 
 def _scale(measured: Sequence[Row]) -> Iterator[Finding]:
-    largest = {_label(row): float(max(row.persistence.weights, default=0.0)) for row in measured}
+    largest = {_label(row): float(next(iter(row.persistence.weights), 0.0)) for row in measured}
     above = [name for name, share in largest.items() if share >= SCALE_SHARE]
     if len(measured) < 3 or len(above) > 1 or not any(largest.values()):
         return
