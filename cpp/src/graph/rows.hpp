@@ -12,65 +12,34 @@
 
 namespace netassay::graph {
 
-/// A number format: the integer that holds it, its sign, and the first key that is no finite number (0: none).
+/// A number format: the integer that holds it, its sign, the first key that is no finite number (0: none), and which of
+/// the kernels surveys it.
+template <class K, Sign kSign, K kNonfinite, auto kKernel>
+struct Stored {
+  using Key = K;
+  static constexpr Sign sign = kSign;
+  static constexpr Key nonfinite = kNonfinite;
+  static constexpr auto kernel = kKernel;
+};
+
 template <class T>
 struct Format;
 template <>
-struct Format<double> {
-  using Key = std::uint64_t;
-  static constexpr Sign sign = Sign::bit;
-  static constexpr Key nonfinite = 0x7ff0000000000000u;
-  static constexpr auto kernel = &SurveyKernels::f64;
-};
+struct Format<double> : Stored<std::uint64_t, Sign::bit, 0x7ff0000000000000u, &SurveyKernels::f64> {};
 template <>
-struct Format<float> {
-  using Key = std::uint32_t;
-  static constexpr Sign sign = Sign::bit;
-  static constexpr Key nonfinite = 0x7f800000u;
-  static constexpr auto kernel = &SurveyKernels::f32;
-};
+struct Format<float> : Stored<std::uint32_t, Sign::bit, 0x7f800000u, &SurveyKernels::f32> {};
 template <>
-struct Format<bf16> {
-  using Key = std::uint16_t;
-  static constexpr Sign sign = Sign::bit;
-  static constexpr Key nonfinite = 0x7f80u;
-  static constexpr auto kernel = &SurveyKernels::f16;
-};
+struct Format<bf16> : Stored<std::uint16_t, Sign::bit, 0x7f80u, &SurveyKernels::f16> {};
 template <>
-struct Format<f16> {
-  using Key = std::uint16_t;
-  static constexpr Sign sign = Sign::bit;
-  static constexpr Key nonfinite = 0x7c00u;
-  static constexpr auto kernel = &SurveyKernels::f16;
-};
+struct Format<f16> : Stored<std::uint16_t, Sign::bit, 0x7c00u, &SurveyKernels::f16> {};
 template <>
-struct Format<f8e4m3> {
-  using Key = std::uint8_t;
-  static constexpr Sign sign = Sign::bit;
-  static constexpr Key nonfinite = 0x7fu;
-  static constexpr auto kernel = &SurveyKernels::f8;
-};
+struct Format<f8e4m3> : Stored<std::uint8_t, Sign::bit, 0x7fu, &SurveyKernels::f8> {};
 template <>
-struct Format<f8e5m2> {
-  using Key = std::uint8_t;
-  static constexpr Sign sign = Sign::bit;
-  static constexpr Key nonfinite = 0x7cu;
-  static constexpr auto kernel = &SurveyKernels::f8;
-};
+struct Format<f8e5m2> : Stored<std::uint8_t, Sign::bit, 0x7cu, &SurveyKernels::f8> {};
 template <>
-struct Format<std::int8_t> {
-  using Key = std::uint8_t;
-  static constexpr Sign sign = Sign::twos_complement;
-  static constexpr Key nonfinite = 0;
-  static constexpr auto kernel = &SurveyKernels::i8;
-};
+struct Format<std::int8_t> : Stored<std::uint8_t, Sign::twos_complement, 0, &SurveyKernels::i8> {};
 template <>
-struct Format<std::uint8_t> {
-  using Key = std::uint8_t;
-  static constexpr Sign sign = Sign::none;
-  static constexpr Key nonfinite = 0;
-  static constexpr auto kernel = &SurveyKernels::u8;
-};
+struct Format<std::uint8_t> : Stored<std::uint8_t, Sign::none, 0, &SurveyKernels::u8> {};
 
 inline const SurveyKernels& survey_kernels_here() {
 #if defined(__x86_64__)

@@ -147,6 +147,13 @@ Spread spread(const Edges<W>& edges, double less, const Execution& execution) {
   return {std::ldexp(all.mean, all.exponent), deviation, all.low, all.high, all.finite};
 }
 
+/// Of a layer whose center and divisor are set: the largest edge is at one end of its products.
+template <class W>
+double largest_edge(const Edges<W>& edges, const Spread& s) {
+  const auto edge = [&](double end) { return std::abs(static_cast<W>(end) - edges.center) / edges.divisor; };
+  return static_cast<double>(std::max(edge(s.low), edge(s.high)));
+}
+
 /// Bottlenecks of the best path to every unit from the inputs, and from every unit to the outputs.
 template <class W>
 struct Reach {
@@ -259,10 +266,7 @@ DeepGraphPersistence deep(std::span<const AnyWeight> weights, const DeepOptions&
       edges.divisor = constant ? std::numeric_limits<W>::infinity()
                                : std::max(static_cast<W>(s.deviation), std::numeric_limits<W>::denorm_min());
     }
-    for (const double end : {s.low, s.high}) {
-      const W edge = std::abs(static_cast<W>(end) - edges.center) / edges.divisor;
-      largest = std::max(largest, static_cast<double>(edge));
-    }
+    largest = std::max(largest, largest_edge(edges, s));
   }
   NETASSAY_REQUIRE(std::isfinite(largest), NonFinite, "deep_graph_persistence: got weights of opposite signs whose ",
                    "difference is beyond their format, expected smaller ones");
@@ -302,10 +306,7 @@ std::vector<double> sample(std::span<const AnyWeight> weights, std::span<const M
       edges.center = static_cast<float>(s.mean);
       edges.divisor = static_cast<float>(s.deviation + 1e-8);
     }
-    for (const double end : {s.low, s.high}) {
-      const float edge = std::abs(static_cast<float>(end) - edges.center) / edges.divisor;
-      largest = std::max(largest, static_cast<double>(edge));
-    }
+    largest = std::max(largest, largest_edge(edges, s));
   }
   const Reach<float> paths = reach(chain, alone);
   std::vector<double> out;
