@@ -1,5 +1,6 @@
 """Stub of the native extension; a test holds it to what the extension has."""
 
+from netassay._core import algebra as algebra
 from netassay._core import io as io
 from netassay._core import persistence as persistence
 from netassay._core import saturation as saturation
