@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import netassay
-from netassay import _core
 from netassay import saturation as _saturation
 from netassay.base import memory as _memory
 from netassay.base import statefile, threads
 from netassay.base.errors import DomainError, NonFinite, NothingObserved, StateError, TooFewRows
-from netassay.report import Coverage, Report, Row, Skipped, saturation_findings
+from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import layers as _layers
 from netassay.sources.hooks import Taps
 from netassay.stats.moments import Moments
+from netassay.verbs.provenance import provenance
 from netassay.verbs.recorder import Entry, Key, Positions, Recorder, Settings
 
 if TYPE_CHECKING:
@@ -188,7 +185,7 @@ class Watch:
             layers=rows,
             coverage=self._coverage({name for (name, _), _ in entries}, {mode for (_, mode), _ in entries}),
             totals=_totals(rows),
-            findings=saturation_findings(rows),
+            findings=findings(rows),
             provenance=self._provenance(),
             watch=self,
         )
@@ -258,20 +255,14 @@ class Watch:
     def _provenance(self) -> dict[str, Any]:
         import torch
 
-        return {
-            "netassay": netassay.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-            "lapack": f"torch {torch.__version__}",
-            "isa": _core.isa(),
-            "threads": threads.resolve(None),
-            "seed": self._recorder.settings.seed,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "source": f"watch {type(self._taps.root).__name__}",
-            "wrappers": list(self._wrappers),
-            "fingerprint": _layers.fingerprint(self._taps.root),
-        }
+        return provenance(
+            source=f"watch {type(self._taps.root).__name__}",
+            threads=threads.resolve(None),
+            wrappers=self._wrappers,
+            fingerprint=_layers.fingerprint(self._taps.root),
+            lapack=f"torch {torch.__version__}",
+            seed=self._recorder.settings.seed,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes all states and counters to one file, whole or not at all; `restore` continues from it, bit for bit."""

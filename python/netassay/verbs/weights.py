@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
-import numpy as np
-
-import netassay
-from netassay import _core
 from netassay import persistence as _persistence
 from netassay.base import threads as _threads
 from netassay.base.arrays import View
 from netassay.base.errors import DomainError, NonFinite, NothingObserved
-from netassay.report import Coverage, Report, Row, Skipped, persistence_findings
+from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import patterns
 from netassay.sources.checkpoint import Checkpoint, Stored, open_checkpoint
 from netassay.verbs.deep import Deep
+from netassay.verbs.provenance import provenance
 
 #: Told before each weight is read, and once at the end: track(tensor, bytes done, bytes in all).
 Track: TypeAlias = Callable[[str, int, int], None]
@@ -186,7 +180,7 @@ class _Pass:
                 "persistence": _totals([row.measures["persistence"] for row in rows], scale, flags),
                 "deep_graph_persistence": self._deep.result,
             },
-            findings=persistence_findings(rows),
+            findings=findings(rows),
             provenance=self._provenance(),
         )
 
@@ -224,21 +218,12 @@ class _Pass:
         return "not selected" if place not in self._chosen else "not reached"
 
     def _provenance(self) -> dict[str, Any]:
-        torch = sys.modules.get("torch")
-        return {
-            "netassay": netassay.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": None if torch is None else torch.__version__,
-            "lapack": None,
-            "isa": _core.isa(),
-            "threads": self._threads,
-            "seed": None,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "source": self._checkpoint.source,
-            "wrappers": list(self._checkpoint.wrappers),
-            "fingerprint": self._checkpoint.fingerprint,
-        }
+        return provenance(
+            source=self._checkpoint.source,
+            threads=self._threads,
+            wrappers=self._checkpoint.wrappers,
+            fingerprint=self._checkpoint.fingerprint,
+        )
 
 
 def _totals(results: Sequence[_persistence.NeuralPersistence], scale: float, flags: tuple[str, ...]) -> dict[str, Any]:
