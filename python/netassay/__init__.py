@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netassay import persistence, saturation
+    from netassay import algebra, persistence, saturation
     from netassay.base.errors import (
         CorruptCheckpoint,
         DomainError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from netassay.verbs.plan import Plan, plan
     from netassay.verbs.project import Projection, Projections, project
     from netassay.verbs.samples import sample_persistence
+    from netassay.verbs.structure import measure_structure, path_norm
     from netassay.verbs.watch import Watch, watch
     from netassay.verbs.weights import measure_weights
 
@@ -62,13 +63,15 @@ _HOMES = {
     "Projections": "netassay.verbs.project",
     "Report": "netassay.report",
     "Watch": "netassay.verbs.watch",
+    "measure_structure": "netassay.verbs.structure",
     "measure_weights": "netassay.verbs.weights",
+    "path_norm": "netassay.verbs.structure",
     "plan": "netassay.verbs.plan",
     "project": "netassay.verbs.project",
     "sample_persistence": "netassay.verbs.samples",
     "watch": "netassay.verbs.watch",
 }
-_MODULES = ("persistence", "saturation")
+_MODULES = ("algebra", "persistence", "saturation")
 
 __all__ = [
     "CorruptCheckpoint",
@@ -91,7 +94,10 @@ __all__ = [
     "TooFewRows",
     "UnsupportedLayout",
     "Watch",
+    "algebra",
+    "measure_structure",
     "measure_weights",
+    "path_norm",
     "persistence",
     "plan",
     "project",

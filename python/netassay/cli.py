@@ -90,6 +90,21 @@ def _bytes(context: click.Context, option: click.Parameter, text: str | None) ->
     return float(count) * float(1024 if binary else 1000) ** (1 + "KMGT".index(unit) if unit else 0)
 
 
+def _shapes(
+    context: click.Context, option: click.Parameter, several: tuple[str, ...]
+) -> tuple[tuple[tuple[int, ...], str], ...]:
+    """Shapes with a type: 1,3,224,224 or 1,128:int64."""
+    found = []
+    for text in several:
+        match = re.fullmatch(r"(\d+(?:[,x]\d+)*)(?::([a-z]+\d*))?", text.replace(" ", ""))
+        if match is None or "0" in re.split("[,x]", match[1]):
+            raise click.BadParameter(
+                f"got {text!r}, expected sizes and perhaps a type, such as 1,3,224,224 or 1,128:int64"
+            )
+        found.append((tuple(map(int, re.split("[,x]", match[1]))), match[2] or "float32"))
+    return tuple(found)
+
+
 def _names(context: click.Context, option: click.Parameter, several: tuple[str, ...]) -> tuple[str, ...] | None:
     """Names, separated by commas or one by one; None where there are none."""
     names = tuple(name.strip() for part in several for name in part.split(","))
@@ -146,8 +161,7 @@ def weights(
     CHECKPOINT is a .safetensors, .pt, .pth, .th or .bin file, or a directory or index.json of shards. Prints one line
     per weight matrix, the network's value, and what was left out and why. Ctrl-C keeps and shows what is finished.
     """
-    if json_path == csv_path == "-":
-        raise click.UsageError("--json and --csv cannot both be standard output")
+    _one_stdout(json_path, csv_path)
     from netassay.verbs.weights import Interrupted, NonFiniteWeights, measure_weights
 
     for path in (json_path, csv_path):
@@ -183,6 +197,48 @@ def plan(checkpoint: Path, layers: tuple[str, ...], threads: int | None, memory:
 
     planned = plan(checkpoint, layers=layers or "*", threads=threads, memory=memory)
     click.echo(planned.render(_columns(sys.stdout)))
+
+
+@group.command()
+@click.argument("model", metavar="MODULE:FACTORY")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    callback=_shapes,
+    metavar="SHAPE",
+    help="Such as 1,3,224,224, with its batch axis, or 1,128:int64; once for each argument.",
+)
+@click.option("--meta", is_flag=True, help="Make the model without its values: any size fits.")
+@click.option("--strict", is_flag=True, help="Operations that are not known, and branches on values, are errors.")
+@click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - is standard output.")
+@click.option("--csv", "csv_path", metavar="FILE", help="Write the layers as CSV; - is standard output.")
+@_debug
+def structure(
+    model: str,
+    inputs: tuple[tuple[tuple[int, ...], str], ...],
+    meta: bool,
+    strict: bool,
+    json_path: str | None,
+    csv_path: str | None,
+) -> None:
+    """Measure what the structure of a model alone says.
+
+    FACTORY, in a MODULE that can be imported from here, is called for a torch.nn.Module, or is one. Prints one line per
+    operation, the network's path counts, bounds and cost. Nothing is trained or computed.
+    """
+    _one_stdout(json_path, csv_path)
+    from netassay.sources.factory import example, made
+    from netassay.verbs.structure import measure_structure
+
+    report = measure_structure(made(model, meta=meta), example(inputs), strict=strict)
+    _show(report, json_path, csv_path)
+
+
+def _one_stdout(json_path: str | None, csv_path: str | None) -> None:
+    if json_path == csv_path == "-":
+        raise click.UsageError("--json and --csv cannot both be standard output")
 
 
 def _show(report: Report, json_path: str | None, csv_path: str | None) -> None:

@@ -60,7 +60,8 @@ class Outcome:
 
 
 def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: items) -> Outcome:
-    """Trains the network under watch, evaluates it, evaluates it again with its layers projected, measures its weights.
+    """Trains the network under watch, evaluates it, evaluates it again with its layers projected, measures its weights
+    and its structure.
 
     Raises:
         NetassayError: torch or scikit-learn is not installed.
@@ -101,7 +102,8 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
         saturation = mean(layer.saturation for layer in projections.layers.values())
         projected.append(Projected(delta, saturation, leading, random))
 
-    report = join(watch.report(), netassay.measure_weights(model))
+    structure = netassay.measure_structure(model, torch.zeros(1, 1, 8, 8))
+    report = join(join(watch.report(), netassay.measure_weights(model)), structure)
     return Outcome(plain, report, tuple(projected))
 
 

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netassay.algebra import Algebra
 from netassay.base.errors import NetassayError, StateError
 from netassay.persistence import NeuralPersistence
 from netassay.report import (
@@ -111,6 +112,30 @@ def weight(name: str = "fc", largest: float = 1.0, **other: Any) -> Row:
     """A row as measure_weights makes it."""
     fields: dict[str, Any] = {"kind": "", "shape": (9, 8), "parameters": 72, "calls": None}
     return row(name, None, measures={"persistence": persistence(largest, **other)}, **fields)
+
+
+def algebra(**other: Any) -> Algebra:
+    fields: dict[str, Any] = {
+        "log2_paths": 12.5,
+        "log2_paths_exact": 12.25,
+        "path_share": 1.0,
+        "region_bits": 64.0,
+        "cut": 16,
+        "intrinsic_power": 2.0,
+        "local_power": 1.0,
+        "bottleneck": 32,
+        "receptive_field": (7, 5),
+        "stride": (2.0, 0.5),
+        "macs": 2**60,
+        "parameters": 72,
+        "flags": (),
+    }
+    return Algebra(**(fields | other))
+
+
+def call(name: str = "fc", site: int | None = None, **other: Any) -> Row:
+    """A row as measure_structure makes it."""
+    return row(name, None, call=site, calls=None, measures={"algebra": algebra(**other)})
 
 
 TOTALS = {"persistence": {"normalized": 0.8125, "total": 6.5, "scale": 2.0, "layers": 2, "flags": ()}}
@@ -381,13 +406,21 @@ def test_the_schema_is_valid_and_accepts_what_reports_write(report: Report) -> N
     weights = Report(
         (weight(), weight("b", normalized=math.nan)), Coverage(skipped=(Skipped("c", "d", 2**60),)), TOTALS
     )
-    for one in (report, Report(), Report((nonfinite, few, odd), totals={"x": math.inf}), weights):
+    structure = Report(
+        (
+            call(),
+            call("b", 0, receptive_field=None, stride=None, region_bits=None, flags=("covers_input",)),
+            call("b", 1),
+        ),
+        totals={"layer_paths": 2**200, "path_lengths": (0, 1, 2**70), "vc_bound": None, "unknown_operations": {}},
+    )
+    for one in (report, Report(), Report((nonfinite, few, odd), totals={"x": math.inf}), weights, structure):
         for volatile in (True, False):
             validator.validate(one.to_dict(volatile=volatile))
 
 
 def test_the_schema_names_exactly_the_fields_of_the_results_and_rows() -> None:
-    both = row(measures={**row().measures, **weight().measures})
+    both = row(measures={**row().measures, **weight().measures, **call().measures})
     defined, layer = schema()["$defs"], Report((both,)).to_dict()["layers"][0]
     assert list(defined["layer"]["properties"]) == list(layer)
     for measure in MEASURES:
@@ -870,7 +903,7 @@ def test_a_scale_that_two_layers_reach_or_that_few_layers_share_is_no_finding(sh
 
 
 def test_joined_rows_carry_weights_where_the_bare_name_leads(report: Report) -> None:
-    both = join(report, Report((weight("fc"), weight("conv"), weight("new")), totals=TOTALS))
+    both = join(report, Report((weight("conv"), weight("fc"), weight("new")), totals=TOTALS))
     assert [(r.name, r.mode) for r in both] == [
         *(("conv", "train"), ("conv", "eval"), ("fc", "train"), ("fc", "eval"), ("new", None)),
     ]

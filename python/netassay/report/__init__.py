@@ -1,6 +1,6 @@
 """Where measurements go: rows, coverage, findings and provenance in one Report. No numerics here."""
 
-from .findings import persistence_findings, saturation_findings
+from .findings import algebra_findings, findings, persistence_findings, saturation_findings
 from .join import join
 from .report import Report
 from .rows import Coverage, Finding, Row, Skipped, UnknownLayer
@@ -12,6 +12,8 @@ __all__ = [
     "Row",
     "Skipped",
     "UnknownLayer",
+    "algebra_findings",
+    "findings",
     "join",
     "persistence_findings",
     "saturation_findings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -12,6 +12,11 @@ TAIL_SHARE = 0.5
 SCALE_SHARE = 0.1
 
 
+def findings(rows: Sequence[Row], totals: Mapping[str, Any] | None = None) -> tuple[Finding, ...]:
+    """What follows from the rows of a report and its totals, measure by measure."""
+    return (*saturation_findings(rows), *persistence_findings(rows), *algebra_findings(rows, totals or {}))
+
+
 def saturation_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
     """Constant layers, too few rows, rows left out, and the tail of layers that use little of their width.
 
@@ -19,7 +24,9 @@ def saturation_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
 
     The tail and its threshold are this project's definition: over the layers of one mode (eval where it was
     measured, else train) in order of first call, without the last one, which is the classifier: the longest
-    trailing run of at least two layers, each with a saturation below half of the largest one before the run.
+    trailing run of at least two layers, each with a saturation below half of the largest one before the run. Where the
+    structure was measured too, it says whether their receptive fields hold the whole input: behind that point layers
+    add little (Richter et al., arXiv 2106.12307).
     """
     measured = [row for row in arrange(rows) if row.measures.get("saturation") is not None]
     layers: dict[tuple[str, int | None], list[Row]] = {}
@@ -43,6 +50,39 @@ def persistence_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
         if "zero" in row.persistence.flags
     )
     return (*zero, *_scale(measured))
+
+
+def algebra_findings(rows: Sequence[Row], totals: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Operations that are not known, and an output that depends on fewer units than it has."""
+    measured = [row for row in arrange(rows) if row.measures.get("algebra") is not None]
+    return (*_unknown(measured), *_narrow(measured, totals))
+
+
+def _unknown(measured: Sequence[Row]) -> Iterator[Finding]:
+    unknown = [_label(row) for row in measured if "unknown" in row.algebra.flags]
+    if unknown:
+        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+        message = (
+            f"{unknown[0]}{more}: an operation that is not in the table, taken as elementwise; path counts, fields and"
+            " cost behind it may be wrong"
+        )
+        yield Finding("warning", None, message, {"calls": unknown})
+
+
+def _narrow(measured: Sequence[Row], totals: Mapping[str, Any]) -> Iterator[Finding]:
+    cut, units, entering = (totals.get(name) for name in ("output_cut", "output_units", "input_units"))
+    if not (isinstance(cut, int) and isinstance(units, int) and isinstance(entering, int)) or cut >= min(
+        units, entering
+    ):
+        return
+    where = next((row for row in measured if row.algebra.cut == cut), None)
+    if where is None:
+        return
+    message = (
+        f"the output's {units:,} units depend on {cut:,} units at most, of {entering:,} that enter; the network is"
+        f" that narrow at {_label(where)}"
+    )
+    yield Finding("info", where.name, message, {"cut": cut, "units": units, "entering": entering})
 
 
 def _scale(measured: Sequence[Row]) -> Iterator[Finding]:
@@ -102,7 +142,7 @@ def _tail(measured: Sequence[Row]) -> Iterator[Finding]:
             variance = f"{100 * rows[start].saturation.delta:.10g} % of their variance"
             message = (
                 f"layers {first}..{last} carry {variance} in {_percent(largest)} % of their width or less "
-                f"(a layer before them: {_percent(reference)} %): "
+                f"(a layer before them: {_percent(reference)} %){_fields(rows[start:])}: "
                 "candidates for removal or for a higher input resolution; confirm with project"
             )
             evidence = {
@@ -115,6 +155,16 @@ def _tail(measured: Sequence[Row]) -> Iterator[Finding]:
             }
             yield Finding("info", None, message, evidence)
             return
+
+
+def _fields(tail: Sequence[Row]) -> str:
+    """Of a tail whose structure is known: from where on one position depends on the whole input."""
+    if any(row.measures.get("algebra") is None for row in tail):
+        return ""
+    covering = [row for row in tail if "covers_input" in row.algebra.flags]
+    if len(covering) == len(tail):
+        return "; one position of theirs depends on the whole input already"
+    return f"; one position depends on the whole input from {_label(covering[0])} on" if covering else ""
 
 
 def _flagged(rows: Iterable[Row], flag: str) -> list[Row]:

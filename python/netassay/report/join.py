@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from .findings import findings
 from .report import Report
 from .rows import Coverage, Row, UnknownLayer
 
@@ -12,25 +13,37 @@ from .rows import Coverage, Row, UnknownLayer
 def join(report: Report, other: Report) -> Report:
     """`report` with the numbers of `other`, whose rows stand once per layer (weights, structure).
 
-    They go to the row that `report[name]` is: eval, else train; a layer without a row, or with several call sites, gets
-    a row of its own at the end. Coverage, totals and findings are those of both; provenance is that of `report`.
+    They go to the row that `report[name]` is, eval, else train, and those of a call site to that of the site. A layer
+    without such a row gets one of its own, behind that of the layer before it in `other`. Coverage and totals are those
+    of both, findings follow from what is joined; provenance is that of `report`.
     """
-    rows = {(row.name, row.call, row.mode): row for row in report.layers}
+    rows = {_key(row): row for row in report.layers}
+    order = list(rows)
+    behind = len(order)
     for row in other.layers:
         try:
-            at = report[row.name]
+            at = report[row.name] if row.call is None else report[row.name, row.call]
         except UnknownLayer:
             at = row
-        key = (at.name, at.call, at.mode)
+        key = _key(at)
+        if key not in rows:
+            order.insert(behind, key)
+        behind = order.index(key) + 1
         standing = rows.get(key, at)
         rows[key] = replace(standing, measures={**standing.measures, **row.measures})
+    joined = tuple(rows[key] for key in order)
+    totals = {**report.totals, **other.totals}
     return replace(
         report,
-        layers=tuple(rows.values()),
-        coverage=_coverage(report.coverage, other.coverage, rows.values()),
-        totals={**report.totals, **other.totals},
-        findings=report.findings + other.findings,
+        layers=joined,
+        coverage=_coverage(report.coverage, other.coverage, joined),
+        totals=totals,
+        findings=findings(joined, totals),
     )
+
+
+def _key(row: Row) -> tuple[str, int | None, str | None]:
+    return row.name, row.call, row.mode
 
 
 def _coverage(one: Coverage, two: Coverage, rows: Iterable[Row]) -> Coverage:

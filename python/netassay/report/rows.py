@@ -125,7 +125,8 @@ def arrange(rows: Iterable[Row]) -> tuple[Row, ...]:
 def find(rows: Sequence[Row], key: Key, coverage: Coverage) -> Row:
     """The row of a key: name, (name, mode), (name, call) or (name, call, mode).
 
-    Without a mode: the eval row, else train, else the one without a mode.
+    Without a mode: the eval row, else train, else the one without a mode. Without a call: the row of all calls, where
+    there is one.
     Raises UnknownLayer: no such row, or several call sites and no call given.
     """
     name, wanted = _parse(key)
@@ -135,6 +136,8 @@ def find(rows: Sequence[Row], key: Key, coverage: Coverage) -> Row:
     chosen = [row for row in named if all(getattr(row, part) == value for part, value in wanted.items())]
     if not chosen:
         raise UnknownLayer(f"Report: got {_show(key)}, expected one of {_keys(named)}")
+    if "call" not in wanted:
+        chosen = [row for row in chosen if row.call is None] or chosen
     if len({row.call for row in chosen}) > 1:
         raise UnknownLayer(f"Report: {name!r} has several call sites, expected one of {_keys(chosen)}")
     return min(chosen, key=lambda row: _PREFERRED.index(row.mode))

@@ -31,6 +31,7 @@ MEASURES = {
     "saturation": ("netassay.saturation", "Saturation"),
     "effective_dimension": ("netassay.saturation", "EffectiveDimension"),
     "persistence": ("netassay.persistence", "NeuralPersistence"),
+    "algebra": ("netassay.algebra", "Algebra"),
 }
 # the same of whole networks: key of a report's totals -> module and name
 TOTALS = {"deep_graph_persistence": ("netassay.persistence", "DeepGraphPersistence")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -20,6 +21,9 @@ _ABSENT = "-"
 _TIED = "\u00a0%"  # where no line breaks; what does not print has been escaped, so it comes from nowhere else
 _MOST_FINDINGS = 12
 _MOST_NAMES, _FIRST_NAMES = 8, 3
+_MOST_DIGITS = 15  # of an integer that is shown whole
+_STRUCTURE = "algebra"  # has a table of its own
+_SEEN_IN_COLUMNS = ("covers_input", "not_piecewise_linear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Column:
     """A heading and what stands under it; a column in which no row has anything is left out.
 
     Attributes:
+        right: aligned as numbers are, whatever stands there.
         rank: where the width is limited, the column with the highest rank is left out first; one of rank 0 never.
     """
 
@@ -34,6 +39,7 @@ class Column:
     value: Callable[[Any], Any]
     form: str = ""
     rank: int = 0
+    right: bool = False
 
 
 def _result(measure: str, field: str) -> Callable[[Row], Any]:
@@ -60,8 +66,31 @@ def _rows_used(row: Row) -> Any:
 
 
 def _flags(row: Row) -> str | None:
-    flags = (flag for result in row.measures.values() for flag in getattr(result, "flags", ()))
+    return _listed(flag for measure, result in row.measures.items() if measure != _STRUCTURE for flag in _of(result))
+
+
+def _structure_flags(row: Row) -> str | None:
+    return _listed(flag for flag in _of(row.measures.get(_STRUCTURE)) if flag not in _SEEN_IN_COLUMNS)
+
+
+def _of(result: Any) -> Iterable[str]:
+    flags: Iterable[str] = getattr(result, "flags", ())
+    return flags
+
+
+def _listed(flags: Iterable[str]) -> str | None:
     return ", ".join(dict.fromkeys(flags)) or None
+
+
+def _field(row: Row) -> str | None:
+    """The receptive field, one number where all axes agree; "all" where a position depends on the whole input."""
+    found = row.measures.get(_STRUCTURE)
+    if found is None or (found.receptive_field is None and "covers_input" not in found.flags):
+        return None
+    if found.receptive_field is None:
+        return "all"
+    sizes = tuple(dict.fromkeys(found.receptive_field))
+    return "x".join(f"{size:,}" for size in (sizes if len(sizes) == 1 else found.receptive_field))
 
 
 _COLUMNS = (
@@ -80,6 +109,20 @@ _COLUMNS = (
     Column("max/scale", _largest, ".3f", rank=2),
     Column("flags", _flags),
 )
+_STRUCTURE_COLUMNS = (
+    Column("layer", lambda row: row.name),
+    Column("call", lambda row: row.call),
+    Column("kind", lambda row: row.kind or None, rank=3),
+    Column("shape", lambda row: "x".join(map(str, row.shape)) if row.shape else None, rank=1),
+    Column("parameters", _result(_STRUCTURE, "parameters"), ",", rank=4),
+    Column("macs", _result(_STRUCTURE, "macs"), ",", rank=5),
+    Column("path bits", _result(_STRUCTURE, "log2_paths"), ",.2f"),
+    Column("region bits", _result(_STRUCTURE, "region_bits"), ",.0f", rank=6),
+    Column("cut", _result(_STRUCTURE, "cut"), ",", rank=7),
+    Column("power", _result(_STRUCTURE, "intrinsic_power"), ".2f"),
+    Column("field", _field, rank=2, right=True),
+    Column("flags", _structure_flags),
+)
 
 
 def render(report: Report, width: int | None = None) -> str:
@@ -89,7 +132,7 @@ def render(report: Report, width: int | None = None) -> str:
         width: of a terminal, to which prose is wrapped and for which columns are left out; None: the table is as wide
             as it needs to be, prose is wrapped between 80 and 120 columns.
     """
-    body = table(_COLUMNS, report.layers, width) if report.layers else "no layers measured"
+    body = "\n\n".join(_tables(report.layers, width)) or "no layers measured"
     wrapped = width or min(max(_NARROW, *map(len, body.splitlines())), _WIDE)
     parts = [body]
     for heading, lines, hang in (
@@ -100,6 +143,15 @@ def render(report: Report, width: int | None = None) -> str:
         if text := wrap(lines, wrapped, hang):
             parts.append(f"{heading}\n{text}")
     return "\n\n".join(parts)
+
+
+def _tables(rows: Sequence[Row], width: int | None) -> Iterator[str]:
+    """One of what ran and of weights, one of the structure."""
+    others = [row for row in rows if not row.measures or set(row.measures) != {_STRUCTURE}]
+    structure = [row for row in rows if row.measures.get(_STRUCTURE) is not None]
+    for columns, chosen in ((_COLUMNS, others), (_STRUCTURE_COLUMNS, structure)):
+        if chosen:
+            yield table(columns, chosen, width)
 
 
 def table(columns: Sequence[Column], rows: Iterable[Any], width: int | None = None) -> str:
@@ -118,7 +170,7 @@ def _cells(column: Column, rows: Sequence[Any]) -> tuple[bool, list[str]] | None
     values = [column.value(row) for row in rows]
     if all(value is None for value in values):
         return None
-    numeric = all(value is None or isinstance(value, int | float) for value in values)
+    numeric = column.right or all(value is None or isinstance(value, int | float) for value in values)
     absent = _ABSENT if numeric else ""
     return numeric, [absent if value is None else _show(value, column.form) for value in values]
 
@@ -175,7 +227,10 @@ def _totals(totals: Mapping[str, Any]) -> Iterator[str]:
         if name == "deep_graph_persistence" and (value is None or hasattr(value, "peak")):
             flat.update({} if value is None else {"deep graph persistence": _deep(value)})  # the notes say why not
             continue
-        sentence = _persistence(value) if name == "persistence" else None
+        if name in _ONLY_IN_FILES or (name in _OPTIONAL and not value):
+            continue
+        say = _SENTENCES.get(name)
+        sentence = say(value) if say else None
         flat.update({name: sentence} if sentence else _flatten({name: value}))
     room = max(map(len, flat), default=0)
     for name, text in flat.items():
@@ -189,6 +244,47 @@ def _persistence(value: Any) -> str | None:
             flags = "".join(f"; {flag}" for flag in map(_show, value.get("flags", ())))
             return f"{mean:.3f}, mean of {layers:,} layers; scale {scale:.6g}; sum of totals {total:.6g}{flags}"
     return None
+
+
+def _lengths(value: Any) -> str | None:
+    """The histogram of path lengths in words."""
+    match value:
+        case [*listed] if listed and None not in (counts := list(map(_whole, listed))):
+            held = [k for k, count in enumerate(counts) if count]
+            if not held:
+                return "no path"
+            most = max(held, key=lambda k: counts[k] or 0)
+            if held[0] == held[-1]:
+                return f"{held[0]} weighted layers"
+            return f"{held[0]} to {held[-1]} weighted layers, most often {most}"
+    return None
+
+
+def _integer(value: Any) -> str | None:
+    """A count, as a power of two where it has many digits."""
+    count = _whole(value)
+    if count is None or count < 10**_MOST_DIGITS:
+        return None
+    bits = math.log2(count)
+    return f"2^{bits:,.0f}" if count & (count - 1) == 0 else f"about 2^{bits:,.2f}"
+
+
+def _whole(value: Any) -> int | None:
+    """An integer, also as a report's file has large ones."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+#: Totals that are said in words, those that are nothing to look at, and those of some networks only.
+_SENTENCES: dict[str, Callable[[Any], str | None]] = {
+    "persistence": _persistence,
+    "path_lengths": _lengths,
+    "layer_paths": _integer,
+    "serra_regions": _integer,
+}
+_ONLY_IN_FILES = ("unknown_operations", "flags")
+_OPTIONAL = ("log2_paths_exact", "region_bits", "vc_bound", "serra_regions", "unknown")
 
 
 def _deep(value: Any) -> str:

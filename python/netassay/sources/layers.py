@@ -206,10 +206,10 @@ def weight_shape(module: nn.Module) -> tuple[int, ...] | None:
     """Shape of the layer's weight, without computing a parametrized one."""
     parametrized = getattr(module, "parametrizations", None)
     if parametrized is not None and "weight" in parametrized:
-        originals = [p for p in parametrized["weight"].parameters(recurse=False) if not _lazy(p)]
+        originals = [p for p in parametrized["weight"].parameters(recurse=False) if not lazy(p)]
         return tuple(max(originals, key=lambda p: p.numel()).shape) if originals else None
     weight = module._parameters.get("weight", vars(module).get("weight"))
-    return None if weight is None or _lazy(weight) else tuple(weight.shape)
+    return None if weight is None or lazy(weight) else tuple(weight.shape)
 
 
 def parameters(modules: Iterable[nn.Module]) -> dict[object, int]:
@@ -217,12 +217,13 @@ def parameters(modules: Iterable[nn.Module]) -> dict[object, int]:
     found: dict[object, int] = {}
     for module in modules:
         for parameter in module.parameters():
-            if not _lazy(parameter):
-                found[_identity(parameter)] = parameter.numel()
+            if not lazy(parameter):
+                found[identity(parameter)] = parameter.numel()
     return found
 
 
-def _identity(parameter: Tensor) -> object:
+def identity(parameter: Tensor) -> object:
+    """Equal for two parameters that are the same numbers in memory."""
     import torch
 
     if type(parameter) is not torch.nn.Parameter or parameter.is_meta or parameter.layout != torch.strided:
@@ -231,7 +232,8 @@ def _identity(parameter: Tensor) -> object:
     return (address, parameter.storage_offset(), tuple(parameter.shape)) if address else id(parameter)
 
 
-def _lazy(parameter: Tensor) -> bool:
+def lazy(parameter: Tensor) -> bool:
+    """Whether its shape is not known before the first run."""
     from torch.nn.parameter import is_lazy
 
     return bool(is_lazy(parameter))
@@ -240,7 +242,7 @@ def _lazy(parameter: Tensor) -> bool:
 def fingerprint(model: nn.Module) -> str:
     """Hash of the names, dtypes and shapes of a model's parameters, never of their values."""
     lines = sorted(
-        f"{name} {parameter.dtype} {'lazy' if _lazy(parameter) else tuple(parameter.shape)}"
+        f"{name} {parameter.dtype} {'lazy' if lazy(parameter) else tuple(parameter.shape)}"
         for name, parameter in model.named_parameters(remove_duplicate=False)
     )
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()

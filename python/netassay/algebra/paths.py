@@ -1,0 +1,169 @@
+"""A layer graph as arrays: who feeds whom along paths, which calls a path reaches, and what each edge multiplies by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netassay.algebra.aggregate import aggregate, minimum_vertex_cut, minimum_vertex_cuts, path_shares
+from netassay.algebra.graph import INPUT, Call, LayerGraph, Tensor
+from netassay.algebra.semantics import Leaf, leaf_of
+
+
+class Paths:
+    """The paths of a graph from its input, one virtual node that feeds every source, to each call.
+
+    Attributes:
+        graph, leaves: the calls, and the transfer function of each.
+        sources: places of the calls at which paths begin: inputs, and embeddings of inputs.
+        reached: (calls,) bool: whether a path arrives.
+        edges: (m, 2) int64 of (from, to), those of paths alone; a tensor that enters twice is two edges. Node `root` is
+            the virtual input, node `end` the virtual output, to which every output leads.
+        products: places of the calls that multiply what enters.
+    """
+
+    def __init__(self, graph: LayerGraph) -> None:
+        self.graph = graph
+        self.leaves = [leaf_of(call) for call in graph]
+        self.root, self.end = len(graph), len(graph) + 1
+        self.nodes = len(graph) + 2
+        carried = _carried(graph, self.leaves)
+        entering = [self._entering(place, carried) for place in range(len(graph))]
+        feeding = {t.call for tensors in entering for t in tensors} | set(graph.outputs)
+        self.sources = [
+            p for p, leaf in enumerate(self.leaves) if leaf.form == "source" and carried[p] and p in feeding
+        ]
+        self.reached = np.zeros(len(graph), dtype=bool)
+        self.entering: list[list[Tensor]] = []
+        for place, tensors in enumerate(entering):
+            arriving = [t for t in tensors if t.call is not None and self.reached[t.call]]
+            self.entering.append(arriving)
+            self.reached[place] = place in self.sources or bool(arriving)
+        edges = [(self.root, source) for source in self.sources]
+        edges += [(t.call, place) for place, tensors in enumerate(self.entering) for t in tensors if t.call is not None]
+        edges += [(output, self.end) for output in graph.outputs if self.reached[output]]
+        self.edges: NDArray[np.int64] = np.array(edges, dtype=np.int64).reshape(-1, 2)
+        self.products = [p for p in range(len(graph)) if multiplies(self.leaves[p]) and len(self.entering[p]) > 1]
+
+    def _entering(self, place: int, carried: Sequence[bool]) -> list[Tensor]:
+        leaf, call = self.leaves[place], self.graph.calls[place]
+        if leaf.form in ("source", "constant"):
+            return []
+        return [tensor for tensor in _read(call, leaf) if tensor.call is not None and carried[tensor.call]]
+
+    @property
+    def source_size(self) -> int:
+        """n_0: elements per sample at which paths begin."""
+        return sum(self.graph.calls[place].size for place in self.sources)
+
+    def log2_paths(self) -> NDArray[np.float64]:
+        """(nodes,) log2 of the unit paths that reach an output unit of each call, mean over its units; -inf: none."""
+        return aggregate(
+            self.edges, self._bits, nodes=self.nodes, sources=[self.root], products=self.products, semiring="log2_sum"
+        )
+
+    def shares(self) -> NDArray[np.float64]:
+        """(calls,) d log2 (paths of the output) / d log2 (fan-in of the call)."""
+        if not len(self.edges):
+            return np.zeros(len(self.graph))
+        shares = path_shares(
+            self.edges, self._bits, nodes=self.nodes, sources=[self.root], products=self.products, targets=[self.end]
+        )
+        into = np.zeros(self.nodes)
+        first = np.unique(self.edges[:, 1], return_index=True)[1]
+        counted = np.ones(len(self.edges), dtype=bool)
+        multiplied = np.isin(self.edges[:, 1], self.products)
+        counted[multiplied] = False  # the gain of a product stands on the first edge that enters it
+        counted[first] = True
+        np.add.at(into, self.edges[counted, 1], shares[counted])
+        return into[: len(self.graph)]
+
+    def layer_paths(self) -> int:
+        """Paths from the input to the output through calls, each tensor that enters a call being a way of its own."""
+        (count,) = aggregate(self.edges, nodes=self.nodes, sources=[self.root], targets=[self.end], semiring="count")
+        return int(count)
+
+    def lengths(self) -> tuple[int, ...]:
+        """How many of these paths run through k weighted layers, at index k."""
+        weighted = np.array([leaf.weighted for leaf in self.leaves] + [False, False])
+        steps = weighted[self.edges[:, 1]].astype(np.int64)
+        (counts,) = aggregate(
+            self.edges, steps, nodes=self.nodes, sources=[self.root], targets=[self.end], semiring="lengths"
+        )
+        return tuple(counts)
+
+    def bottlenecks(self) -> NDArray[np.float64]:
+        """(calls,) elements of the narrowest call on the widest path from the input to each, both included."""
+        sizes = np.array([call.size for call in self.graph] + [0, math.inf])
+        widest = aggregate(
+            self.edges, sizes[self.edges[:, 1]], nodes=self.nodes, sources=[self.root], semiring="widest"
+        )
+        return widest[: len(self.graph)]
+
+    @cached_property
+    def cuts(self) -> NDArray[np.int64]:
+        """(nodes,) least number of units that separate a call from the input, both may be among them; -1: no path."""
+        return minimum_vertex_cuts(self.edges, self._capacities, sources=[self.root])
+
+    def rank(self, place: int) -> int:
+        """The least number of units that separate what enters a call from the input."""
+        before = {tensor.call for tensor in self.entering[place]}
+        if len(before) == 1:
+            return int(self.cuts[next(iter(before))])
+        open_ended = self._capacities.copy()
+        open_ended[place] = self._capacities[self.end]
+        return minimum_vertex_cut(self.edges, open_ended, place, sources=[self.root]).value
+
+    @cached_property
+    def _capacities(self) -> NDArray[np.int64]:
+        sizes = [call.size for call in self.graph]
+        largest = sum(sizes[output] for output in self.graph.outputs) + sum(sizes)
+        return np.array([*sizes, self.source_size, largest], dtype=np.int64)
+
+    @cached_property
+    def _bits(self) -> NDArray[np.float64]:
+        """log2 of what each edge multiplies by."""
+        sizes = {self.end: sum(self.graph.calls[p].size for p in self.graph.outputs if self.reached[p])}
+        bits = [0.0] * len(self.sources)
+        for call, leaf, tensors in zip(self.graph, self.leaves, self.entering, strict=True):
+            bits += _edge_bits(call, leaf, tensors)
+        outputs = self.edges[self.edges[:, 1] == self.end, 0]
+        bits += [math.log2(max(self.graph.calls[p].size, 1) / max(sizes[self.end], 1)) for p in outputs]
+        return np.array(bits)
+
+
+def multiplies(leaf: Leaf) -> bool:
+    """Whether what enters is multiplied; a mix whose weights come from the input too, like any product."""
+    return leaf.form == "product" or (leaf.form == "mix" and not isinstance(leaf.fan_in, Mapping))
+
+
+def _carried(graph: LayerGraph, leaves: Sequence[Leaf]) -> list[bool]:
+    """Whether what a call puts out depends on the input at all, along whatever it reads."""
+    carried: list[bool] = []
+    for call, leaf in zip(graph, leaves, strict=True):
+        depends = call.op == INPUT or any(carried[t.call] for t in call.inputs if t.call is not None)
+        carried.append(depends and leaf.form != "constant")
+    return carried
+
+
+def _read(call: Call, leaf: Leaf) -> list[Tensor]:
+    if leaf.reads is None:
+        return list(call.tensors)
+    chosen = {name: value for name, value in call.arguments.items() if name in leaf.reads}
+    return list(Call(call.name, call.op, call.shapes, call.elements, chosen).tensors)
+
+
+def _edge_bits(call: Call, leaf: Leaf, tensors: Sequence[Tensor]) -> list[float]:
+    if leaf.form == "concat":
+        return [math.log2(max(tensor.elements, 1) / max(call.size, 1)) for tensor in tensors]
+    if isinstance(leaf.fan_in, Mapping):
+        of = {id(t): leaf.fan_in[name] for name in leaf.fan_in for t in _read(call, Leaf(reads=(name,)))}
+        return [math.log2(of[id(tensor)]) for tensor in tensors]
+    bits = math.log2(leaf.fan_in) if leaf.fan_in > 0 else -math.inf
+    if multiplies(leaf):
+        return [bits] + [0.0] * (len(tensors) - 1) if tensors else []
+    return [bits] * len(tensors)
