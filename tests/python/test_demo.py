@@ -40,8 +40,9 @@ def test_the_demo_prints_its_table_and_writes_its_report(finished: Path, capsys:
     assert "delta   mean saturation   leading directions   random subspaces\n  0.9  " in out
     report = Report.load(finished / "new" / "netassay-report.json")
     assert str(report) in out
-    assert [(row.name, row.mode) for row in report] == [(name, m) for name in LAYERS for m in ("train", "eval")]
-    for row in report:
+    watched = [row for row in report if row.mode is not None]
+    assert [(row.name, row.mode) for row in watched] == [(name, m) for name in LAYERS for m in ("train", "eval")]
+    for row in watched:
         assert 0 < row.saturation.value <= 1
         assert 1 <= row.effective_dimension.value <= row.saturation.width
     train, held_out = 1347, 450
@@ -63,6 +64,16 @@ def test_the_demo_measures_the_trained_networks_weights_once_on_the_eval_rows(fi
     for name in LAYERS:
         assert 0 < report[name].persistence.normalized < 1.01
         assert "persistence" not in report[name, "train"].measures
+
+
+def test_the_demo_measures_the_structure_beside_the_rest(finished: Path) -> None:
+    from netassay.demo import run
+
+    report = run(epochs=1).report
+    assert report["conv4"].algebra.receptive_field == (11, 11)
+    assert report["relu1"].algebra.region_bits > 0
+    assert report.totals["path_lengths"] == (0, 0, 0, 0, 0, 1)
+    assert report.totals["output_cut"] == 10
 
 
 def test_json_on_standard_output_is_all_there_is_on_it(
