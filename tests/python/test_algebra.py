@@ -519,6 +519,35 @@ def test_the_vc_bound_of_a_chain_is_that_of_its_layers() -> None:
     assert mlp([8, 6, 5], "gelu").measure().vc_bound is None
 
 
+def test_the_vc_bound_is_not_given_where_its_theorem_does_not_hold() -> None:
+    pooled = Net(6)
+    arguments = {"self": Tensor((2, 1, 6), 6, pooled.linear(0, 6)), "kernel_size": (2,), "stride": (2,)}
+    pooled.calls.append(Call("pool", "max_pool1d", ((2, 1, 3),), (3,), arguments))
+    scaled = Net(6)
+    scaled.add("mul", scaled.add("relu", scaled.linear(0, 6)), other=weight(6))
+    twice = Net(6)
+    twice.add("relu", twice.add("relu", twice.linear(0, 6)))
+    bent_input = Net(6)
+    bent_input.linear(bent_input.add("relu", 0), 6)
+    affine = Net(6)
+    affine.linear(0, 6)
+    for net in (pooled, scaled, twice, bent_input, affine):
+        assert net.measure().vc_bound is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_batch_norm_adds_a_bias_to_the_layer_it_is_folded_into(first: bool) -> None:
+    """Behind a ReLU there is no such layer."""
+    net = Net(6)
+    norm = {"weight": weight(5), "bias": weight(5), "running_mean": Tensor((5,), 5), "running_var": Tensor((5,), 5)}
+    at = net.linear(0, 5)
+    at = net.add("relu", at) if not first else at
+    net.calls.append(Call("norm", "batch_norm", ((2, 5),), (5,), {"input": net.tensor(at), **norm}))
+    network = net.measure(net.linear(net.add("relu", len(net.calls) - 1) if first else len(net.calls) - 1, 2))
+    expected = algebra.vc_bound([5, 1], [6 * 5 + 5, 5]) if first else None
+    assert network.vc_bound == (pytest.approx(expected) if first else None)
+
+
 @pytest.mark.parametrize("activation", ["relu", "relu6"])
 @pytest.mark.parametrize("seed", range(4))
 def test_region_bits_are_never_below_the_pieces_that_a_network_has(activation: str, seed: int) -> None:

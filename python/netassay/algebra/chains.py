@@ -7,8 +7,8 @@ import math
 from netassay.algebra.bounds import serra_regions, vc_bound
 from netassay.algebra.paths import Paths
 
-#: Units of a layer up to which the exact integers of Serra's bound are computed.
-MOST_UNITS = 16384
+#: Units of a layer up to which the exact integers of Serra's bound are computed: a second for four such layers.
+MOST_UNITS = 4096
 
 
 def serra_of(paths: Paths) -> int | None:
@@ -36,52 +36,68 @@ def serra_of(paths: Paths) -> int | None:
 
 
 def vc_bound_of(paths: Paths) -> float | None:
-    """The bound of Bartlett et al. for one output unit of a piecewise linear network.
+    """The bound of Bartlett et al. for one output unit of a piecewise linear network; None where it does not apply.
 
     Layer i holds the units that a path reaches through at most i weighted layers, each with at most one piecewise
-    linear function of one variable behind it. None where the theorem does not apply: other functions, maxima over
-    several units, products, several outputs, parameters outside weighted layers other than BatchNorm's, which are
-    folded into the layer before them.
+    linear function of one variable behind it. It does not apply to other functions, maxima over several units,
+    products, several outputs, and parameters outside weighted layers other than those of a BatchNorm right behind one,
+    which is folded into it: it adds a bias.
     """
     graph = paths.graph
     if len(graph.outputs) != 1 or not paths.reached[graph.outputs[0]]:
         return None
-    depth = [0] * len(graph)
-    bent = [False] * len(graph)  # whether a breakpoint stands behind the last weighted layer
-    units: dict[int, int] = {}
-    parameters: dict[int, int] = {}
-    counted: set[str] = set()
-    breakpoints = 0
-    for place in map(int, paths.reached.nonzero()[0]):
-        call, leaf = graph.calls[place], paths.leaves[place]
-        before = [t.call for t in paths.entering[place] if t.call is not None]
-        deepest = max((depth[u] for u in before), default=0)
-        depth[place] = deepest
-        bent[place] = any(bent[u] and depth[u] == deepest for u in before)
-        if place in paths.products or leaf.planes is None or leaf.form == "recurrent":
-            return None
+    layers = _Layers(paths)
+    if not all(layers.take(int(place)) for place in paths.reached.nonzero()[0]):
+        return None
+    return layers.bound(graph.outputs[0])
+
+
+class _Layers:
+    """The layers of the theorem, filled call by call."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._depth = [0] * len(paths.graph)
+        self._bent = [False] * len(paths.graph)  # whether a breakpoint stands behind the last weighted layer
+        self._units: dict[int, int] = {}
+        self._rows: dict[int, bool] = {}  # whether every unit has a row of parameters of its own
+        self._parameters: dict[int, int] = {}
+        self._counted: set[str] = set()
+        self._breakpoints = 0
+
+    def take(self, place: int) -> bool:
+        """Whether the theorem allows a call; those that feed it have been taken."""
+        call, leaf = self._paths.graph.calls[place], self._paths.leaves[place]
+        if place in self._paths.products or leaf.planes is None or leaf.form == "recurrent":
+            return False
+        before = [t.call for t in self._paths.entering[place] if t.call is not None]
+        depth = max((self._depth[u] for u in before), default=0)
+        bent = any(self._bent[u] and self._depth[u] == depth for u in before)
         own = {t.name: math.prod(t.shape) for t in call.tensors if t.parameter and t.name is not None}
         if leaf.weighted:
-            depth[place], bent[place] = deepest + 1, False
-            units[depth[place]] = units.get(depth[place], 0) + call.size
+            depth, bent = depth + 1, False
+            self._units[depth] = self._units.get(depth, 0) + call.size
+            self._rows[depth] = self._rows.get(depth, True) and call.op == "linear" and call.size == call.shape[-1]
         elif leaf.planes:
-            if leaf.planes != leaf.breakpoints * call.size or bent[place] or not deepest:
-                return None
-            bent[place], breakpoints = True, max(breakpoints, leaf.breakpoints)
-        elif own and call.op != "batch_norm":
-            return None
-        if call.op == "batch_norm":
+            if leaf.planes != leaf.breakpoints * call.size or bent or not depth:
+                return False
+            bent, self._breakpoints = True, max(self._breakpoints, leaf.breakpoints)
+        elif call.op == "batch_norm" and self._paths.leaves[before[0]].weighted:
             own = {f"{call.name}.bias": call.shape[1]}
-        new = {name: count for name, count in own.items() if name not in counted}
-        counted.update(new)
-        parameters[depth[place]] = parameters.get(depth[place], 0) + sum(new.values())
-    last = depth[graph.outputs[0]]
-    if not breakpoints or not last or units.get(last, 0) != graph.calls[graph.outputs[0]].size or parameters.get(0):
-        return None
-    per_unit = parameters[last] // units[last] if parameters[last] % units[last] == 0 else parameters[last]
-    layers = range(1, last + 1)
-    return vc_bound(
-        [*(units[i] for i in layers[:-1]), 1],
-        [*(parameters.get(i, 0) for i in layers[:-1]), per_unit],
-        breakpoints=breakpoints,
-    )
+        elif own:
+            return False
+        self._depth[place], self._bent[place] = depth, bent
+        new = {name: count for name, count in own.items() if name not in self._counted}
+        self._counted.update(new)
+        self._parameters[depth] = self._parameters.get(depth, 0) + sum(new.values())
+        return True
+
+    def bound(self, output: int) -> float | None:
+        last = self._depth[output]
+        if not self._breakpoints or self._units.get(last) != self._paths.graph.calls[output].size:
+            return None
+        *units, _ = (self._units.get(i, 0) for i in range(1, last + 1))
+        *parameters, head = (self._parameters.get(i, 0) for i in range(1, last + 1))
+        if self._rows.get(last, False):
+            head //= self._units[last]
+        return vc_bound([*units, 1], [*parameters, head], breakpoints=self._breakpoints)
