@@ -285,6 +285,26 @@ def test_a_call_twice_on_one_tensor_is_two_paths() -> None:
     assert network.log2_paths == 1
 
 
+def test_a_comparison_ends_paths_and_piecewise_linearity() -> None:
+    net = Net(8)
+    hidden = net.linear(0, 6)
+    gate = net.add("gt", hidden)
+    place = net.add("mul", hidden, gate)  # a ReLU by hand
+    network = net.measure(place)
+    assert network.log2_paths == pytest.approx(3)
+    assert network.region_bits is None
+    assert of(network, gate).region_bits is None
+
+
+def test_what_only_comparisons_read_is_no_input() -> None:
+    net = Net(8)
+    net.calls.append(Call("mask", "input", ((2, 6),), (6,)))
+    hidden = net.linear(0, 6)
+    network = net.measure(net.add("where", hidden, condition=net.tensor(net.add("ne", 1))))
+    assert network.input_units == 8
+    assert network.region_bits == 0
+
+
 def test_an_output_that_no_path_reaches_is_reported() -> None:
     net = Net(8)
     constant = Call("c", "arange", ((4,),), (4,))
@@ -317,7 +337,7 @@ def test_two_inputs_are_one_source() -> None:
 def test_an_embedding_begins_paths_and_its_indices_are_no_units() -> None:
     net = Net(5)
     table = Tensor((100, 16), 1600, None, "table", True)
-    place = net.add("embedding", 0, units=80, weight=table)
+    place = net.add("embedding", net.add("view", 0), units=80, weight=table)
     network = net.measure(net.linear(place, 10))
     assert network.input_units == 80
     assert network.log2_paths == pytest.approx(math.log2(80))

@@ -336,6 +336,8 @@ def of(function: Callable[..., Any]) -> nn.Module:
         (lambda m, x, y: x.slice_scatter(y[:, :1], 1, 3, 4), 1.75),
         (lambda m, x, y: torch.tensordot(y, m.weight, ([1], [0])), 16),
         (lambda m, x, y: torch.tensordot(y, y, ([0], [0])), 32),
+        (lambda m, x, y: torch.cat([y, m.weight], 0) * torch.cat([m.weight, y], 0), 16 / 6),  # beside constants
+        (lambda m, x, y: torch.cat([y, m.weight], 0) @ y.mT, (2 * 64 + 4 * 16) / 6),
         (lambda m, x, y: torch.where(x > 0, y, -math.inf), 4),
         (lambda m, x, y: y.masked_fill(x > 0, 0), 4),
         (lambda m, x, y: torch.stack(y.split([1, 3], 1)[0].unbind(0)), 4),
@@ -447,3 +449,16 @@ def test_another_rule_of_the_users_holds(monkeypatch: pytest.MonkeyPatch) -> Non
     assert output_counts(of(lambda m, x, y: torch.softmax(y, 1)), torch.zeros(1, 4)) == [4]
     algebra.register("relu", algebra.Leaf("unknown"))
     assert output_counts(of(lambda m, x, y: (torch.relu(y), y)), torch.zeros(1, 4)) == [None, 4]
+
+
+def test_a_token_that_is_a_constant_has_the_paths_of_what_it_attends_to() -> None:
+    """As a class token has: no path reaches its query, which counts as 1 in the scores."""
+
+    def attended(m: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        tokens = torch.cat([m.weight[:1].expand(1, 4), y], 0)[None]
+        return F.scaled_dot_product_attention(tokens, tokens, tokens)
+
+    rows = {"token": 2 * 4 * 4, "other": 2 * 4 * 4 * 4 + 4 * 4}  # sums over the scores with the token and two others
+    values = 2 * 4
+    expected = sum(row * values + row for row in (rows["token"], rows["other"], rows["other"])) / 3
+    assert output_counts(of(attended), torch.zeros(1, 4)) == pytest.approx([expected], rel=1e-12)

@@ -33,10 +33,8 @@ class Paths:
         self.nodes = len(graph) + 2
         carried = _carried(graph, self.leaves)
         entering = [self._entering(place, carried) for place in range(len(graph))]
-        feeding = {t.call for tensors in entering for t in tensors} | set(graph.outputs)
-        self.sources = [
-            p for p, leaf in enumerate(self.leaves) if leaf.form == "source" and carried[p] and p in feeding
-        ]
+        used = self._used(entering)
+        self.sources = [p for p, leaf in enumerate(self.leaves) if leaf.form == "source" and carried[p] and used[p]]
         self.reached = np.zeros(len(graph), dtype=bool)
         self.entering: list[list[Tensor]] = []
         for place, tensors in enumerate(entering):
@@ -54,6 +52,16 @@ class Paths:
         if leaf.form in ("source", "constant"):
             return []
         return [tensor for tensor in _read(call, leaf) if tensor.call is not None and carried[tensor.call]]
+
+    def _used(self, entering: Sequence[Sequence[Tensor]]) -> list[bool]:
+        """Whether units of a call go further than through views into comparisons and embeddings."""
+        used = [place in self.graph.outputs for place in range(len(self.graph))]
+        for place in reversed(range(len(self.graph))):
+            if used[place] or self.leaves[place].form not in ("view", "step"):
+                for tensor in entering[place]:
+                    if tensor.call is not None:
+                        used[tensor.call] = True
+        return used
 
     @property
     def source_size(self) -> int:
@@ -142,11 +150,11 @@ def multiplies(leaf: Leaf) -> bool:
 
 
 def _carried(graph: LayerGraph, leaves: Sequence[Leaf]) -> list[bool]:
-    """Whether what a call puts out depends on the input at all, along whatever it reads."""
+    """Whether what a call puts out depends on the input by more than comparisons, along whatever it reads."""
     carried: list[bool] = []
     for call, leaf in zip(graph, leaves, strict=True):
         depends = call.op == INPUT or any(carried[t.call] for t in call.inputs if t.call is not None)
-        carried.append(depends and leaf.form != "constant")
+        carried.append(depends and leaf.form not in ("constant", "step"))
     return carried
 
 

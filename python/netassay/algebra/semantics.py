@@ -24,6 +24,7 @@ Form: TypeAlias = Literal[
     "window",  # on fan_in of them: pools, sums and means, softmax
     "recurrent",  # on all steps before it
     "source",  # paths begin here: inputs, embeddings
+    "step",  # on comparisons alone: no path comes out, and where one enters, the network is not piecewise linear
     "constant",  # no path comes out
     "unknown",  # not in the table: taken as "unit"
 ]

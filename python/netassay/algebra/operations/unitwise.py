@@ -76,16 +76,22 @@ for _op in _IDENTITIES.split():
 #: Elementwise functions and norms that are not piecewise linear. A norm's statistics count as constants, as eval
 #: BatchNorm's do: every output is on the path of one input.
 _SMOOTH = """
-    gelu silu mish elu selu celu softplus softsign sigmoid hardswish tanh tanhshrink logsigmoid log_sigmoid erf erfc
-    exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan asin acos atan sinh cosh atan2 angle
-    layer_norm native_layer_norm group_norm native_group_norm instance_norm rms_norm _fused_rms_norm local_response_norm
-    sign sgn floor ceil round trunc frac fmod remainder floor_divide eq ne lt le gt ge isnan isinf isfinite logical_not
-    logit
-    logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or argmax argmin argsort sort topk any all
-    nan_to_num grid_sampler grid_sampler_2d bernoulli polar view_as_complex view_as_real
+    " gelu silu mish elu selu celu softplus softsign sigmoid hardswish tanh tanhshrink logsigmoid log_sigmoid erf
+    erfc exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan asin acos atan sinh cosh atan2
+    angle layer_norm native_layer_norm group_norm native_group_norm instance_norm rms_norm _fused_rms_norm
+    local_response_norm sign sgn floor ceil round trunc frac fmod remainder floor_divide logit sort topk nan_to_num
+    grid_sampler grid_sampler_2d bernoulli polar view_as_complex view_as_real
 """
 for _op in _SMOOTH.split():
     register(_op, Leaf(planes=None))
+
+_STEPS = """
+    eq ne lt le gt ge isnan isinf isfinite logical_not logical_and logical_or logical_xor bitwise_not bitwise_and
+    bitwise_or argmax argmin argsort any all bitwise_xor __and__ __or__ __xor__ __lshift__ __rshift__ bucketize
+    searchsorted histc bincount nonzero isin equal
+"""
+for _op in _STEPS.split():
+    register(_op, Leaf("step", planes=None))
 
 # the product of its halves: one tensor that enters is one factor here
 register("glu", Leaf(planes=None, flags=("approximate",)))

@@ -90,19 +90,37 @@ def _joined(step: Step, reached: list[Sums]) -> Value:
 
 
 def _multiplied(step: Step, reached: list[Sums]) -> Sums:
-    product = reached[0].tensor
+    product = reached[0]
     for sums in reached[1:]:
-        product = product * sums.tensor
-    bits = math.fsum(sums.bits for sums in reached)
-    return scaled(product, bits).map(lambda tensor: tensor.expand(step.shape))
+        product = times(product, sums, lambda a, b: a * b)
+    return product.map(lambda tensor: tensor.expand(step.shape))
+
+
+def times(a: Sums, b: Sums, product: Callable[[Tensor, Tensor], Tensor]) -> Sums:
+    """A product, linear in both, in which a unit that no path reaches counts as 1 beside one that a path reaches."""
+    terms = [scaled(product(a.tensor, b.tensor), a.bits + b.bits)]
+    for unreached, other, first in ((a.tensor == 0, b, True), (b.tensor == 0, a, False)):
+        if bool(unreached.any()):
+            pair = (unreached.double(), other.tensor) if first else (other.tensor, unreached.double())
+            terms.append(scaled(product(*pair), other.bits))
+    return joined(terms, terms[0].tensor.shape)
 
 
 def _contracted(step: Step) -> Sums:
     """The operation itself on the counts of its factors; 1 for those that no path reaches."""
     entering = {node: step.engine.read(node) for node in step.reads}
-    tensors = {node: ones(_shape(node)).tensor if sums is None else sums.tensor for node, sums in entering.items()}
-    bits = math.fsum(entering[node].bits for node in step.reads if entering[node] is not None)  # type: ignore[union-attr]
-    return scaled(step.rerun(tensors, **{name: None for name in ("bias", "out") if name in step.arguments}), bits)
+    absent: dict[str, Any] = {name: None for name in ("bias", "out") if name in step.arguments}
+
+    def product(*factors: Tensor) -> Tensor:
+        result: Tensor = step.rerun(dict(zip(entering, factors, strict=True)), **absent)
+        return result
+
+    several = {node: ones(_shape(node)) if sums is None else sums for node, sums in entering.items()}
+    if len(several) == len(step.reads) == 2:
+        left, right = several.values()
+        return times(left, right, product)
+    bits = math.fsum(several[node].bits for node in step.reads)
+    return scaled(product(*(sums.tensor for sums in several.values())), bits)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
@@ -133,7 +151,7 @@ def _matmul(step: Step) -> Sums:
 def matmul(step: Step, left: fx.Node, right: fx.Node) -> Sums:
     a, b = step.engine.read(left), step.engine.read(right)
     if a is not None and b is not None:
-        return scaled(a.tensor @ b.tensor, a.bits + b.bits)
+        return times(a, b, lambda x, y: x @ y)
     if a is not None:
         return scaled(a.tensor.sum(-1, keepdim=len(_shape(right)) > 1), a.bits)
     if b is None:
@@ -167,18 +185,21 @@ def _attention(step: Step) -> Sums:
     query, key, value = (step.sums(name) for name in ("query", "key", "value"))
     nodes = {name: step.arguments[name] for name in ("query", "key", "value")}
     values = ones(_shape(nodes["value"])) if value is None else value
-    result = values.map(lambda tensor: tensor.sum(-2, keepdim=True))
-    if query is not None or key is not None:
+    if query is None and key is None:
+        result = scaled(values.tensor.sum(-2, keepdim=True), values.bits)
+    else:
         queries = ones(_shape(nodes["query"])) if query is None else query
         keys = ones(_shape(nodes["key"])) if key is None else key
         heads = queries.tensor.shape[-3] if queries.tensor.dim() > 2 else 1
-        total = scaled(_of_all_heads(keys.tensor.sum(-2, keepdim=True), heads), keys.bits)
-        rows = scaled((queries.tensor * total.tensor).sum(-1, keepdim=True), queries.bits + total.bits)
-        product = rows.tensor * _of_all_heads(result.tensor, heads)
-        result = Sums(product, rows.bits + result.bits)
-    return scaled(result.tensor, result.bits).map(
-        lambda tensor: _of_all_heads(tensor, step.shape[-3]).expand(step.shape)
-    )
+
+        def rows_of(q: Tensor, k: Tensor) -> Tensor:
+            return (q * _of_all_heads(k.sum(-2, keepdim=True), heads)).sum(-1, keepdim=True)
+
+        def weighted(row: Tensor, v: Tensor) -> Tensor:
+            return row * _of_all_heads(v.sum(-2, keepdim=True), heads)
+
+        result = times(times(queries, keys, rows_of), values, weighted)
+    return result.map(lambda tensor: _of_all_heads(tensor, step.shape[-3]).expand(step.shape))
 
 
 def _of_all_heads(tensor: Tensor, heads: int) -> Tensor:

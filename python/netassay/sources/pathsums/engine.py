@@ -140,7 +140,7 @@ class Pass:
         step = Step(self, node, call, Leaf("unknown"))
         try:
             step.leaf = leaf_of(call)
-            if step.leaf.form == "constant":
+            if step.leaf.form in ("constant", "step"):
                 return None
             self._carried.add(node)
             parts = self._sums.get(first_of(node)) if call.op == "getitem" else None
