@@ -15,6 +15,7 @@ from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.arrays import CARRIERS, View
 from netassay.report import Skipped
+from netassay.report import grid as _grid
 from netassay.report import text as _text
 from netassay.sources.checkpoint import Stored, open_checkpoint
 from netassay.verbs.weights import selected
@@ -54,7 +55,7 @@ class Plan:
 
     def render(self, width: int | None = None) -> str:
         """As text; with the width of a terminal, columns that do not fit are left out."""
-        table = _text.table(_COLUMNS, self.weights, width)
+        table = _grid.table(_COLUMNS, self.weights, width)
         wrapped = width or min(max(80, *map(len, table.splitlines())), 120)
         return f"{table}\n\n{_text.wrap(self._lines(), wrapped, 4)}"
 
@@ -76,12 +77,12 @@ class Plan:
 
 
 _COLUMNS = (
-    _text.Column("layer", lambda weight: weight.layer),
-    _text.Column("kind", lambda weight: weight.kind or None, rank=2),
-    _text.Column("dtype", lambda weight: weight.dtype, rank=1),
-    _text.Column("shape", lambda weight: "x".join(map(str, weight.shape))),
-    _text.Column("parameters", lambda weight: weight.parameters, ",", rank=3),
-    _text.Column("size", lambda weight: size(weight.nbytes)),
+    _grid.Column("layer", lambda weight: weight.layer),
+    _grid.Column("kind", lambda weight: weight.kind or None, rank=2),
+    _grid.Column("dtype", lambda weight: weight.dtype, rank=1),
+    _grid.Column("shape", lambda weight: "x".join(map(str, weight.shape))),
+    _grid.Column("parameters", lambda weight: weight.parameters, ",", rank=3),
+    _grid.Column("size", lambda weight: size(weight.nbytes)),
 )
 
 
