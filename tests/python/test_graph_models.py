@@ -226,7 +226,7 @@ def test_the_batch_may_be_along_any_axis(axis: int) -> None:
 
 def test_a_model_that_multiplies_its_samples_with_each_other_is_said_to_mix_them() -> None:
     (note,) = traced(lambda m, x: x @ x.T).notes
-    assert note == "matmul of shape (2, 2) mixes samples: its size is that of 2, divided"
+    assert note == "(root):matmul of shape (2, 2) mixes samples: its size is that of 2, divided"
 
 
 def test_a_model_that_subtracts_the_mean_of_its_batch_is_said_to_mix_samples() -> None:

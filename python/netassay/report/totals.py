@@ -48,7 +48,7 @@ def _lengths(value: Any) -> str | None:
                 return "no path"
             most = max(held, key=lambda k: counts[k] or 0)
             if held[0] == held[-1]:
-                return f"{held[0]} weighted layers"
+                return f"{held[0]} weighted layer{'s' if held[0] != 1 else ''}"
             return f"{held[0]} to {held[-1]} weighted layers, most often {most}"
     return None
 

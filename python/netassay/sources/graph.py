@@ -161,7 +161,9 @@ class _Builder:
         three = int(more.numel())
         if three != two and two * large != three * small:
             shape = tuple(map(int, value.shape))
-            self._notes.append(f"{node.name} of shape {shape} mixes samples: its size is that of {small}, divided")
+            self._notes.append(
+                f"{self._label(node)} of shape {shape} mixes samples: its size is that of {small}, divided"
+            )
             return two // small
         return three - two if three != two else two
 
@@ -182,7 +184,12 @@ class _Builder:
         """Notes where samples are put together: all that enters grows with the batch, and what leaves does not."""
         entering = [before for before in node.all_input_nodes if before in self.places]
         if entering and all(map(self._grows, entering)) and not self._grows(node) and leaf_of(call).form != "constant":
-            self._notes.append(f"{node.name} mixes samples: what it puts out does not grow with the batch")
+            self._notes.append(f"{self._label(node)} mixes samples: what it puts out does not grow with the batch")
+
+    def _label(self, node: fx.Node) -> str:
+        """Where a node stands, and what it does."""
+        path, _ = self._run.sites.get(node, ("", ""))
+        return f"{path or _layers.ROOT}:{operation_of(node)[0]}"
 
     def _grows(self, node: fx.Node) -> bool:
         larger = tensors_of(self._larger[node]) if node in self._larger else []

@@ -82,8 +82,9 @@ def follow(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], fun
         try:
             return _recorded(model, args, kwargs)
         except Exception as error:
+            other = "" if _first(reason) == _first(error) else f" (torch.export: {_first(reason)})"
             raise UnsupportedLayout(
-                f"{function}: {name} cannot be followed on this input: {_first(error)} (torch.export: {_first(reason)})"
+                f"{function}: {name} cannot be followed on this input: {_first(error)}{other}"
             ) from error
 
 
