@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, core, pybind11::mod_gil_not_used()) {
   core.def("isa", [] { return netassay::isa_name(netassay::isa()); }, "Instruction set that the kernels use.");
   netassay::bindings::bind_algebra(core);
   netassay::bindings::bind_io(core);
+  netassay::bindings::bind_network(core);
   netassay::bindings::bind_persistence(core);
   netassay::bindings::bind_saturation(core);
 }

@@ -79,7 +79,7 @@ def test_every_cpp_test_and_every_kernel_is_built() -> None:
         path.name for path in (ROOT / "tests/cpp").glob("test_*.cpp")
     )
     built = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    units = sorted(path for room in SUBSTRATES for path in (ROOT / "cpp/src" / room).glob("kernel_*.cpp"))
+    units = sorted(path for room in (*SUBSTRATES, *MEASURES) for path in (ROOT / "cpp/src" / room).glob("kernel_*.cpp"))
     assert [path.name for path in units if str(path.relative_to(ROOT)) not in built] == []
     for room in {path.parent.name for path in units} | {"stats", "graph"}:
         levels = {path.stem.removeprefix("kernel_") for path in units if path.parent.name == room}

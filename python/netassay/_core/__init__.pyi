@@ -2,6 +2,7 @@
 
 from netassay._core import algebra as algebra
 from netassay._core import io as io
+from netassay._core import network as network
 from netassay._core import persistence as persistence
 from netassay._core import saturation as saturation
 

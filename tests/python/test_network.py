@@ -1,0 +1,376 @@
+"""Link weights and their sums: parity with the reference, known answers, merges, threads, instruction sets, errors.
+
+Tolerances: float64 sums of N terms in any order are within N 2^-52 of sum |terms|; a central moment is a polynomial in
+such sums about a pivot within a few standard deviations, so that its terms are at most a hundred times those about the
+mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from netassay import _core
+from netassay.base.arrays import View
+from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError
+from netassay.network import LinkSums, LinkWeights, link_weights, sums
+from netassay.network.links import QUANTILES
+from python.matrices import DTYPES, typed
+from reference import network as reference
+
+EPSILON = 2.0**-52
+#: Formats whose numbers are counted one by one.
+EXACT = [dtype for dtype in DTYPES if dtype not in ("float64", "float32")]
+SIZES = [(1, 1), (1, 2), (2, 1), (2, 3), (3, 15), (16, 16), (17, 3), (31, 33), (33, 31), (5, 97), (97, 5)]
+SUMS = [(f"{side}_{what}", k, axis) for axis, side in ((1, "row"), (0, "column"))
+        for k, what in enumerate(("sum", "absolute", "square"))]  # fmt: skip
+
+
+def make(kind: str, m: int, n: int, seed: int = 0) -> np.ndarray:
+    g = np.random.default_rng(seed)
+    if kind == "one-hot":
+        x = np.zeros((m, n))
+        x[np.arange(m), g.integers(0, n, m)] = 1
+        return x
+    return {
+        "normal": lambda: g.standard_normal((m, n)),
+        "lognormal": lambda: g.lognormal(0, 2, (m, n)),
+        "Cauchy": lambda: g.standard_cauchy((m, n)),
+        "constant": lambda: np.full((m, n), -0.3),
+        "zero": lambda: np.zeros((m, n)),
+        "many zeros": lambda: g.standard_normal((m, n)) * (g.random((m, n)) < 0.1),
+    }[kind]()
+
+
+KINDS = ["normal", "lognormal", "Cauchy", "constant", "zero", "one-hot", "many zeros"]
+
+
+def given(kind: str, dtype: str, m: int, n: int) -> tuple[Any, np.ndarray]:
+    return typed(make(kind, m, n) * (40 if dtype.endswith("int8") else 1), dtype)
+
+
+def moment_tolerance(x: np.ndarray) -> tuple[float, ...]:
+    """Of mean, variance, skewness, kurtosis: absolute."""
+    y = x.astype(np.float64)
+    each, spread = 100 * y.size * EPSILON, np.abs(y - y.mean())
+    deviation = y.std() if y.min() < y.max() else 1.0
+    third, fourth = (spread**3).mean() / deviation**3, (spread**4).mean() / deviation**4
+    return y.size * EPSILON * np.abs(y).mean(), each * y.var(), 2 * each * third, 3 * each * fourth
+
+
+def assert_moments(got: LinkWeights, x: np.ndarray) -> None:
+    found = (got.mean, got.variance, got.skewness, got.kurtosis)
+    for value, expected, most in zip(found, reference.moments(x), moment_tolerance(x), strict=True):
+        assert abs(value - expected) <= most
+
+
+def assert_statistics(got: LinkWeights, x: np.ndarray, exact: bool) -> None:
+    assert_moments(got, x)
+    assert (got.count, got.minimum, got.maximum) == (x.size, float(x.min()), float(x.max()))
+    assert got.zero_share == (x == 0).mean()
+    assert got.density[1].tolist() == reference.density(x)
+    for q, value in zip(QUANTILES, got.quantiles, strict=True):
+        expected = reference.quantile(x, q)
+        ends = np.quantile(x.astype(np.float64), q, method="lower"), np.quantile(x, q, method="higher")
+        bound = 4 * EPSILON if exact else 2.0**-7
+        assert abs(value - expected) <= bound * max(np.abs(ends)), q
+
+
+def assert_sums(got: LinkSums, x: np.ndarray) -> None:
+    for name, k, axis in SUMS:
+        expected = np.array(reference.sums(x, axis)[k])
+        size = np.array(reference.sums(x, axis)[max(k, 1)])
+        assert (np.abs(getattr(got, name) - expected) <= x.shape[axis] * EPSILON * size).all(), name
+
+
+def values(result: LinkWeights | LinkSums) -> bytes:
+    parts = [getattr(result, name) for name in result.__slots__]
+    flat = [p for part in parts for p in (part if isinstance(part, tuple) else (part,)) if not isinstance(p, str)]
+    return b"".join(np.asarray(p).tobytes() for p in flat)
+
+
+# ---- parity ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_statistics_are_the_references(dtype: str, kind: str) -> None:
+    for m, n in SIZES:
+        w, x = given(kind, dtype, m, n)
+        assert_statistics(link_weights(w), x, dtype in EXACT)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_are_the_references(dtype: str, kind: str) -> None:
+    for m, n in SIZES:
+        w, x = given(kind, dtype, m, n)
+        assert_sums(sums(w), x)
+
+
+def layouts(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    m, n = x.shape
+    yield "Fortran", np.asfortranarray(x)
+    wide = np.zeros((2 * m, 3 * n), x.dtype)
+    wide[::2, 1::3] = x
+    yield "strided", wide[::2, 1::3]
+    padded = np.zeros((m, n + 5), x.dtype)
+    padded[:, :n] = x
+    yield "padded rows", padded[:, :n]
+    yield "backwards", x[::-1, ::-1].copy()[::-1, ::-1]
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    yield "read-only", read_only
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int8"])
+def test_any_strides_describe_the_same_weights(dtype: str) -> None:
+    for m, n in ((7, 33), (300, 5), (5, 300), (40, 1100)):
+        w, x = given("normal", dtype, m, n)
+        plain = w.array if isinstance(w, View) else w
+        expected = link_weights(w)
+        for name, y in layouts(plain):
+            turned = View(y, dtype)
+            got = link_weights(turned)
+            assert (got.density[1] == expected.density[1]).all(), name
+            assert (got.quantiles == expected.quantiles).all(), name
+            if x.size < 2000:
+                assert_moments(got, x)
+            found = sums(turned)
+            for what, k, axis in SUMS:
+                size = np.abs(x.astype(np.float64)) ** (2 if k == 2 else 1)
+                near = np.array([x.astype(np.float64), size, size][k].sum(axis))
+                assert (np.abs(getattr(found, what) - near) <= 2 * (m + n) * EPSILON * size.sum(axis)).all(), name
+
+
+def test_a_matrix_of_many_tiles_agrees_with_numpy() -> None:
+    for shape in ((1500, 1100), (3, 40_000), (40_000, 3), (1, 70_001)):
+        x = make("normal", *shape).astype(np.float32)
+        got, y = link_weights(x), x.astype(np.float64)
+        d = y - y.mean()
+        expected = y.mean(), y.var(), (d**3).mean() / y.std() ** 3, (d**4).mean() / y.var() ** 2 - 3
+        found = (got.mean, got.variance, got.skewness, got.kurtosis)
+        assert np.abs(np.subtract(found, expected)).max() <= 1e-12
+        assert got.density[1].sum() == x.size
+        assert np.abs(got.quantiles / np.quantile(y, QUANTILES) - 1)[[0, 1, 2, 4, 5, 6]].max() <= 2.0**-7
+        s = sums(x)
+        for axis, total, squares in ((1, s.row_sum, s.row_square), (0, s.column_sum, s.column_square)):
+            assert np.abs(total - y.sum(axis)).max() <= 1e-9
+            assert np.abs(squares - (y * y).sum(axis)).max() <= 1e-9
+
+
+# ---- known answers ----
+
+
+def test_two_by_two() -> None:
+    got = link_weights(np.array([[0.0, 1.0], [2.0, 5.0]]), quantiles=(0, 0.5, 1))
+    assert (got.count, got.mean, got.variance, got.minimum, got.maximum, got.zero_share) == (4, 2, 3.5, 0, 5, 0.25)
+    assert abs(got.skewness - 4.5 / 3.5**1.5) <= 4 * EPSILON
+    assert abs(got.kurtosis - (24.5 / 3.5**2 - 3)) <= 4 * EPSILON
+    assert got.quantiles[0] == 0
+    assert got.quantiles[2] == 5
+    assert got.flags == ()
+
+
+def test_what_a_constant_is_and_what_one_link_is() -> None:
+    got = link_weights(np.full((30, 70), 0.1))
+    assert (got.mean, got.variance, got.skewness, got.kurtosis) == (0.1, 0, 0, 0)
+    assert got.flags == ("constant",)
+    assert (got.quantiles == 0.1).all()
+    one = link_weights(np.array([[-2.5]], np.float16))
+    assert (one.count, one.mean, one.variance, one.flags) == (1, -2.5, 0, ("constant", "single"))
+    zero = link_weights(np.array([[0.0, -0.0]]))
+    assert (zero.zero_share, zero.flags) == (1, ("constant", "zero"))
+
+
+def naive(x: np.ndarray) -> float:
+    """Variance by the sums of w and w^2."""
+    return float((x * x).mean() - x.mean() ** 2)
+
+
+@pytest.mark.parametrize("mean", [1e6, 1e9])
+def test_a_mean_far_from_zero_costs_nothing_where_the_naive_formula_fails(mean: float) -> None:
+    x = make("normal", 300, 257) + mean
+    got, expected = link_weights(x), reference.moments(x)
+    assert abs(got.variance / expected[1] - 1) <= 1e-12
+    assert abs(got.skewness - expected[2]) <= 1e-12
+    assert abs(got.kurtosis - expected[3]) <= 1e-12
+    assert abs(naive(x) / expected[1] - 1) > 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_quantiles_of_weights_that_lie_close_together_are_as_fine_as_their_range(dtype: str) -> None:
+    x = (make("normal", 300, 257) + 1e6).astype(dtype)
+    got, range_ = link_weights(x), float(x.max()) - float(x.min())
+    for q, value in zip(QUANTILES, got.quantiles, strict=True):
+        assert abs(value - reference.quantile(x, q)) <= 2.0**-15 * range_
+    both = link_weights(x, np.zeros(300, dtype), quantiles=(0, 0.5))  # merged with other bins
+    assert both.quantiles[0] == 0
+    assert (
+        abs(both.quantiles[1] - reference.quantile(np.concatenate([x.ravel(), np.zeros(300)]), 0.5)) <= range_ / 2**15
+    )
+
+
+def test_a_pivot_that_is_an_outlier_is_not_taken() -> None:
+    x = make("normal", 40, 50)
+    x[0, 0] = 1e8  # first of the tile, and sampled
+    assert_moments(link_weights(x), x)
+
+
+@pytest.mark.parametrize("exponent", [-1000, -300, 300, 1000])
+def test_shape_does_not_depend_on_scale(exponent: int) -> None:
+    x = make("lognormal", 20, 30)
+    got, scaled = link_weights(x), link_weights(np.ldexp(x, exponent))
+    assert abs(scaled.skewness - got.skewness) <= 1e-12 * abs(got.skewness)
+    assert abs(scaled.kurtosis - got.kurtosis) <= 1e-12 * abs(got.kurtosis)
+    assert abs(np.ldexp(scaled.mean, -exponent) - got.mean) <= 1e-13 * got.mean
+
+
+def test_a_bias_is_one_more_link_of_every_output() -> None:
+    for dtype in DTYPES:
+        w, x = given("normal", dtype, 7, 12)
+        b, y = given("lognormal", dtype, 1, 7)
+        bias = View(b.array[0], dtype) if isinstance(b, View) else b[0]
+        assert_statistics(link_weights(w, bias), np.concatenate([x.ravel(), y.ravel()]), dtype in EXACT)
+    other = link_weights(np.ones((3, 2), np.float32), np.full(3, 2.0, np.float16))
+    assert (other.count, other.mean, other.maximum) == (9, 4 / 3, 2)
+
+
+def test_a_convolutions_weight_is_read_as_out_by_the_rest() -> None:
+    x = make("normal", 6, 36).astype(np.float32)
+    assert values(link_weights(x.reshape(6, 4, 3, 3))) == values(link_weights(x))
+    assert values(sums(x.reshape(6, 4, 3, 3))) == values(sums(x))
+
+
+def test_one_read_for_both_gives_the_same_as_one_for_each() -> None:
+    for dtype in DTYPES:
+        w, _ = given("normal", dtype, 33, 97)
+        plain = w.array if isinstance(w, View) else w
+        links, both = _core.network.link_survey(plain, dtype, quantiles=QUANTILES)
+        alone = _core.network.link_weights([(plain, dtype)], quantiles=QUANTILES)
+        assert repr(links) == repr(alone)
+        for a, b in zip(both, _core.network.sums(plain, dtype), strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+# ---- laws ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_counts_of_parts_are_the_counts_of_the_whole(dtype: str) -> None:
+    w, x = given("normal", dtype, 60, 41)
+    plain = w.array if isinstance(w, View) else w
+    whole = _core.network.link_weights([(plain, dtype)], quantiles=QUANTILES)
+    for cuts in ([20], [1, 59], [10, 20, 30]):
+        parts = [(part, dtype) for part in np.split(plain, cuts)]
+        for order in (parts, parts[::-1]):
+            got = _core.network.link_weights(order, quantiles=QUANTILES)
+            assert (got[0], got[5:8]) == (whole[0], whole[5:8])
+            assert (got[8] == whole[8]).all()
+            assert (got[9] == whole[9]).all()
+            assert np.abs(np.subtract(got[1:5], whole[1:5])).max() <= max(moment_tolerance(x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_threads_do_not_change_a_bit(dtype: str) -> None:
+    for m, n in ((900, 1200), (70_000, 7), (5, 33_000)):
+        w, _ = given("Cauchy", dtype, m, n)
+        links, total = values(link_weights(w, threads=1)), values(sums(w, threads=1))
+        for threads in (2, 3, 7):
+            assert values(link_weights(w, threads=threads)) == links
+            assert values(sums(w, threads=threads)) == total
+
+
+def test_results_cannot_be_written_to() -> None:
+    got, total = link_weights(np.ones((2, 2))), sums(np.ones((2, 2)))
+    for array in (got.quantiles, *got.density, *(getattr(total, name) for name in total.__slots__)):
+        assert not array.flags.writeable
+
+
+def test_the_grid_is_the_references() -> None:
+    assert link_weights(np.ones((1, 1))).density[0].tolist() == reference.grid()
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (4,), (), (2, 0, 3)])
+@pytest.mark.parametrize("function", [link_weights, sums])
+def test_a_weight_without_weights_is_refused(function: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError) as error:
+        function(np.ones(shape))
+    assert str(error.value) == (
+        f"{function.__name__}: got a weight of shape {shape}, expected (out, in, ...), none of them 0"
+    )
+
+
+NOT_NUMBERS = {"bfloat16": [0x7F80, 0xFFC0], "float8_e4m3fn": [0x7F, 0xFF], "float8_e5m2": [0x7C, 0xFE]}
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if "int" not in dtype])
+@pytest.mark.parametrize("function", [link_weights, sums])
+def test_the_first_nan_or_infinity_is_named(function: Any, dtype: str) -> None:
+    for bad in range(2):
+        for m, n in ((4, 5), (300, 70)):
+            w, _ = given("normal", dtype, m, n)
+            plain = (w.array if isinstance(w, View) else w).copy()
+            for i, j in ((m - 1, 0), (2, 3)):
+                plain[i, j] = NOT_NUMBERS[dtype][bad] if dtype in NOT_NUMBERS else (np.nan, -np.inf)[bad]
+            for y in (plain, np.asfortranarray(plain)):
+                with pytest.raises(NonFinite, match=rf"^{function.__name__}: got .* at \[2, 3\], expected finite"):
+                    function(View(y, dtype))
+
+
+def test_what_else_is_refused() -> None:
+    w = np.ones((2, 3))
+    with pytest.raises(ShapeError, match=r"^link_weights: got a bias of shape \(3,\), expected \(2,\)$"):
+        link_weights(w, np.ones(3))
+    with pytest.raises(DomainError, match=r"^link_weights: got quantile 1.5, expected a share from 0 to 1$"):
+        link_weights(w, quantiles=(0.5, 1.5))
+    with pytest.raises(DomainError, match="got quantile nan"):
+        link_weights(w, quantiles=(float("nan"),))
+    with pytest.raises(DTypeError, match=r"^sums: got dtype int64"):
+        sums(np.ones((2, 2), np.int64))
+    with pytest.raises(DomainError, match="threads"):
+        sums(w, threads=0)
+
+
+# ---- instruction sets ----
+
+
+def claims() -> Iterator[str]:
+    for dtype in DTYPES:
+        for kind, m, n in (("normal", 33, 97), ("lognormal", 17, 131), ("many zeros", 9, 1100), ("Cauchy", 3, 15)):
+            w, x = given(kind, dtype, m, n)
+            try:
+                assert_statistics(link_weights(w), x, dtype in EXACT)
+                assert_sums(sums(w), x)
+            except AssertionError as error:
+                yield f"{dtype}, {kind}, {m} x {n}: {error}"
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(level: str) -> None:
+    tests = Path(__file__).resolve().parent.parent
+    path = os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH", "")]))
+    environment = os.environ | {"NETASSAY_ISA": level, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout.splitlines()[-1])
+    if got["isa"] != level:
+        pytest.skip(f"{level}: the processor offers {got['isa']}")
+    assert got["wrong"] == []
+
+
+if __name__ == "__main__":
+    print(json.dumps({"isa": _core.isa(), "wrong": list(claims())}))
