@@ -624,6 +624,16 @@ def test_a_receptive_field_is_what_the_positions_reached_span(steps: list[tuple[
         assert ("covers_input" in found.flags) == (found.receptive_field[0] >= 200)
 
 
+def test_receptive_fields_are_those_of_a_graphs_calls() -> None:
+    fields = algebra.receptive_fields(chain([(3, 2, 1), (3, 1, 1)], 20))
+    assert {place: (field.size, field.stride) for place, field in fields.items()} == {
+        0: ((1,), (1,)),
+        1: ((3,), (2,)),
+        2: ((7,), (2,)),
+    }
+    assert algebra.receptive_fields(mlp([4, 5]).graph()) == {}
+
+
 def test_branches_have_the_larger_field_and_tell_strides_that_differ() -> None:
     graph = chain([(3, 1, 1), (5, 2, 1)], 20)
     a, b = graph.calls[1:]

@@ -13,7 +13,7 @@ from netassay import _core
 from netassay.algebra.chains import serra_of, vc_bound_of
 from netassay.algebra.graph import INPUT, Call, LayerGraph
 from netassay.algebra.paths import Paths
-from netassay.algebra.receptive import ReceptiveField, receptive_fields
+from netassay.algebra.receptive import ReceptiveField, fields_of
 from netassay.algebra.semantics import Leaf
 from netassay.base.errors import UnsupportedLayout
 
@@ -163,7 +163,7 @@ class _Each:
         self._bits = paths.log2_paths()
         self._shares = paths.shares()
         self._bottlenecks = paths.bottlenecks()
-        self._fields = receptive_fields(paths)
+        self._fields = fields_of(paths)
 
     def bits(self, node: int) -> float | None:
         return float(self._bits[node]) if np.isfinite(self._bits[node]) else None

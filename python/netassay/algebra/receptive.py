@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from netassay.algebra.aggregate import aggregate
-from netassay.algebra.graph import INPUT, Call
+from netassay.algebra.graph import INPUT, Call, LayerGraph
 from netassay.algebra.paths import Paths
 from netassay.algebra.semantics import EVERYWHERE, Leaf, Window, per_axis
 
@@ -35,13 +35,18 @@ class ReceptiveField:
     aligned: bool
 
 
-def receptive_fields(paths: Paths) -> Mapping[int, ReceptiveField]:
-    """Of every call that a path reaches, by its place; nothing where no call has a spatial window.
+def receptive_fields(graph: LayerGraph) -> Mapping[int, ReceptiveField]:
+    """Of every call that a path reaches, by its place in the graph; nothing where no call has a spatial window.
 
     Positions are the axes after the channels: (n, channels, *axes). A linear layer or a matrix product that has fewer
     rows than there are positions sees them all. Attention and products of two maps see them all, windows of positions
     in attention too: an upper bound there. Norms see one position, as their statistics count as constants.
     """
+    return fields_of(Paths(graph))
+
+
+def fields_of(paths: Paths) -> Mapping[int, ReceptiveField]:
+    """The same from a graph's paths, where they are there already."""
     windows = [leaf.window for leaf in paths.leaves if leaf.window is not None]
     axes = max(map(len, windows), default=0)
     if axes == 0:
