@@ -306,7 +306,10 @@ def test_what_cannot_be_read_into_is_refused(path: Path) -> None:
     assert file[0] == entry  # what the header says stays known
 
 
-def test_ctrl_c_ends_a_long_read(path: Path) -> None:
+def test_ctrl_c_ends_a_long_read(path: Path, request: pytest.FixtureRequest) -> None:
+    # a process that was started in the background may have inherited that it ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     size = 1 << 29
     path.write_bytes(packed({"a": described("U8", [size], 0, size)}))
     os.truncate(path, path.stat().st_size + size)  # sparse: nothing of it lies on the disk

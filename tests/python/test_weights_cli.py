@@ -197,6 +197,7 @@ def test_skipping_a_nan_is_success(broken: Path, capsys: Capture) -> None:
 INTERRUPTED = """
 import os, signal, sys
 from netassay import cli, persistence
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been inherited as ignored
 measure, count = persistence.spanning_tree, 0
 def spanning_tree(weight, **options):
     global count
