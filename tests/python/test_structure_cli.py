@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +15,13 @@ import jsonschema
 import pytest
 
 import netassay
-from netassay import Report, cli
+from netassay import Report, algebra, cli
+from netassay.algebra import Call, LayerGraph, Tensor
 from netassay.report.serial import schema
 from python import llama
 from python.models import one_thread  # noqa: F401
 
+ROOT = Path(__file__).parents[2]
 MODELS = """
 import torch
 from torch import nn
@@ -282,3 +286,29 @@ def test_a_decoder_of_seven_billion_parameters_is_measured_within_two_gigabytes(
 def test_the_version_is_in_every_report_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert structure("cli_models:mlp", "--input", "1,6", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["provenance"]["netassay"] == netassay.__version__
+
+
+def test_the_readmes_table_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text[text.index("### A structure") :]
+    command = re.search(r"^netassay (structure [^#\n]*)", section, re.MULTILINE)
+    shown = re.search(r"```\n(layer .*?)```", section, re.DOTALL)
+    assert command is not None
+    assert shown is not None
+    assert cli.main(command[1].split()) == 0
+    assert capsys.readouterr().out.startswith(shown[1].rstrip())
+
+
+def test_the_docs_own_operations_are_measured_as_they_say() -> None:
+    text = (ROOT / "docs" / "algebra.md").read_text(encoding="utf-8")
+    example = text[text.index("## Operations of your own") :]
+    exec(re.findall(r"```python\n(.*?)```", example, re.DOTALL)[0], {})
+    calls = [
+        Call("x", "input", ((2, 5),), (5,)),
+        Call("mix", "mylib::mix", ((2, 3),), (3,), {"x": Tensor((2, 5), 5, 0), "weight": Tensor((3, 5), 15)}),
+        Call("swish", "mylib::swish", ((2, 3),), (3,), {"x": Tensor((2, 3), 3, 1)}),
+    ]
+    network = algebra.measure(LayerGraph(tuple(calls), (2,)), strict=True)
+    assert (network.macs, network.path_lengths, network.region_bits) == (15, (0, 1), None)
+    assert network.log2_paths == pytest.approx(math.log2(5))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,7 @@ class Call:
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Every tensor that enters, in the order of the arguments."""
-        return tuple(_tensors(self.arguments.values()))
+        return tuple(tensors_in(self.arguments.values()))
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -136,9 +136,10 @@ class LayerGraph:
         return f"<LayerGraph of {self.model or 'a model'}: {len(self.calls)} calls>"
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among arguments, in their order."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
+            yield from tensors_in(value)

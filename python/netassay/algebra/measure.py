@@ -214,11 +214,7 @@ class _Each:
     def _planes(self, place: int) -> int | None:
         """A product of two factors that paths reach is not piecewise linear, whatever the table says."""
         leaf = self._paths.leaves[place]
-        return None if place in self._products else leaf.planes
-
-    @property
-    def _products(self) -> list[int]:
-        return self._paths.products
+        return None if place in self._paths.products else leaf.planes
 
     def _local_power(self, call: Call, place: int) -> float | None:
         entering = sum(tensor.elements for tensor in self._paths.entering[place])

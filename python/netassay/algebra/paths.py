@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netassay.algebra.aggregate import aggregate, minimum_vertex_cut, minimum_vertex_cuts, path_shares
-from netassay.algebra.graph import INPUT, Call, LayerGraph, Tensor
+from netassay.algebra.graph import INPUT, Call, LayerGraph, Tensor, tensors_in
 from netassay.algebra.semantics import Leaf, leaf_of
 
 
@@ -161,8 +161,7 @@ def _carried(graph: LayerGraph, leaves: Sequence[Leaf]) -> list[bool]:
 def _read(call: Call, leaf: Leaf) -> list[Tensor]:
     if leaf.reads is None:
         return list(call.tensors)
-    chosen = {name: value for name, value in call.arguments.items() if name in leaf.reads}
-    return list(Call(call.name, call.op, call.shapes, call.elements, chosen).tensors)
+    return list(tensors_in(value for name, value in call.arguments.items() if name in leaf.reads))
 
 
 def _edge_bits(call: Call, leaf: Leaf, tensors: Sequence[Tensor]) -> list[float]:

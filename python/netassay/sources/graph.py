@@ -28,12 +28,15 @@ class Traced:
 
     Attributes:
         places: node of the run -> place of its call in the graph.
+        remade: node that writes to its first argument -> (place, node) of the calls behind its own, by which what
+            shares that memory has what was written.
         unwrapped: names of the wrappers that were taken off the model.
     """
 
     graph: LayerGraph
     run: Run
     places: Mapping[fx.Node, int]
+    remade: Mapping[fx.Node, Sequence[tuple[int, fx.Node]]]
     unwrapped: tuple[str, ...]
 
 
@@ -63,7 +66,7 @@ def trace(model: nn.Module, example: Any, *, function: str, batch_axis: int = 0,
             " that do not; strict=False measures the branches that this example takes"
         )
     builder = _Builder(root, runs)
-    return Traced(builder.graph(), runs[0], builder.places, tuple(unwrapped))
+    return Traced(builder.graph(), runs[0], builder.places, builder.remade, tuple(unwrapped))
 
 
 def _batch(
@@ -113,6 +116,7 @@ class _Builder:
         self.places: dict[fx.Node, int] = {}
         self._written: dict[fx.Node, int] = {}  # of a tensor that was written to, the last call that did
         self._views: dict[fx.Node, list[fx.Node]] = {}
+        self.remade: dict[fx.Node, list[tuple[int, fx.Node]]] = {}
         self._larger = self._paired(other)
 
     def graph(self) -> LayerGraph:
@@ -175,7 +179,8 @@ class _Builder:
         self._add(node, replace(call, name=name, kind=kind))
         self._watch_samples(node, call)
         if mutates:
-            self._write(node.args[0], self.places[node])
+            self.remade[node] = []
+            self._write(node.args[0], self.places[node], self.remade[node])
         elif is_view(node):
             base: Any = node.args[0]
             self._views.setdefault(base, []).append(node)
@@ -195,7 +200,9 @@ class _Builder:
         larger = tensors_of(self._larger[node]) if node in self._larger else []
         return any(a.numel() != b.numel() for a, b in zip(tensors_of(node), larger, strict=False))
 
-    def _write(self, target: Any, place: int, through: fx.Node | None = None) -> None:
+    def _write(
+        self, target: Any, place: int, remade: list[tuple[int, fx.Node]], through: fx.Node | None = None
+    ) -> None:
         """From now on `target` is what a call has put out; what it is a view of holds that and its own, and its own
         views are made anew."""
         if target not in self.places:
@@ -203,7 +210,7 @@ class _Builder:
         self._written[target] = place
         for view in self._views.get(target, []):
             if view is not through:
-                self._again(view, place)
+                self._again(view, place, remade)
         base = target.args[0] if is_view(target) else None
         if base is None or base not in self.places:
             return
@@ -211,17 +218,19 @@ class _Builder:
         kept = replace(self._tensor(self._place(base)), elements=max(whole.size - part.elements, 0))
         arguments = {"self": kept, "source": part} if kept.elements else {"source": part}
         name = self._calls[place].name.partition(":")[0] + ":assign"
+        remade.append((len(self._calls), base))
         self._calls.append(Call(name, "assign", whole.shapes, whole.elements, arguments, kind="assign"))
-        self._write(base, len(self._calls) - 1, target)
+        self._write(base, len(self._calls) - 1, remade, target)
 
-    def _again(self, view: fx.Node, place: int) -> None:
+    def _again(self, view: fx.Node, place: int, remade: list[tuple[int, fx.Node]]) -> None:
         """A view of a tensor that was written to after the view was taken."""
         before = self._calls[self.places[view]]
         first = next(iter(before.arguments))
+        remade.append((len(self._calls), view))
         self._calls.append(replace(before, arguments={**before.arguments, first: self._tensor(place)}))
         self._written[view] = len(self._calls) - 1
         for further in self._views.get(view, []):
-            self._again(further, self._written[view])
+            self._again(further, self._written[view], remade)
 
     def _add(self, node: fx.Node, call: Call) -> None:
         self.places[node] = len(self._calls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,7 +64,7 @@ class Found:
         return self.elements * ITEMSIZE.get(self.dtype, 0)
 
 
-class Source:
+class Source(ABC):
     """Where a checkpoint's tensors are.
 
     Attributes:
@@ -83,11 +84,11 @@ class Source:
     quantised = ""
     fingerprint = ""
 
+    @abstractmethod
     def read(self, found: Found, threads: int | None) -> View:
         """The values of one tensor, valid until the next read."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most hold none
         """Lets go of files."""
 
 

@@ -17,9 +17,6 @@ from netassay.verbs.provenance import provenance
 if TYPE_CHECKING:
     from torch import nn
 
-#: Bytes of the largest tensor of path counts; beyond, log2_paths_exact is left out.
-COUNTED = 2**28
-
 
 def measure_structure(
     model: nn.Module, example_input: Any, *, strict: bool = False, batch_axis: int = 0, exact: bool = True
@@ -49,7 +46,7 @@ def measure_structure(
         cannot be followed; strict. NothingObserved: no operation in it.
     """
     traced = trace(model, example_input, function="measure_structure", batch_axis=batch_axis, strict=strict)
-    counts = pathsums.count_paths(traced, memory=COUNTED) if exact else {}
+    counts = pathsums.count_paths(traced) if exact else {}
     network = algebra.measure(traced.graph, strict=strict, exact=counts)
     rows = tuple(_rows(traced.graph, network))
     if not rows:

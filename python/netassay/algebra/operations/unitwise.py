@@ -36,7 +36,6 @@ def _batch_norm(call: Call) -> Leaf:
 
 register("where", Leaf("sum", reads=("self", "other")))
 register("masked_fill", Leaf(reads=("self",)))
-register("copy", Leaf("view", reads=("src",)))
 for _op in ("embedding", "embedding_bag", "one_hot", INPUT):
     register(_op, Leaf("source"))
 for _op in ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "assign"):
@@ -56,7 +55,7 @@ register("pow", Leaf("product", planes=None))
 
 _VIEWS = """
     view reshape _unsafe_view view_as reshape_as flatten unflatten squeeze unsqueeze transpose t T mT permute movedim
-    moveaxis swapaxes swapdims numpy_T adjoint contiguous clone alias detach lift_fresh_copy lift_fresh expand expand_as
+    moveaxis swapaxes swapdims numpy_T adjoint expand expand_as
     repeat tile repeat_interleave broadcast_to slice select narrow chunk split split_with_sizes tensor_split unbind
     getitem index index_select gather take take_along_dim masked_select pad constant_pad_nd reflection_pad1d
     reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d roll flip rot90 tril triu
@@ -68,10 +67,12 @@ for _op in _VIEWS.split():
 
 _IDENTITIES = """
     dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout to _to_copy type_as float double half
-    bfloat16 neg negative positive conj real
+    bfloat16 neg negative positive conj real contiguous clone alias detach lift_fresh_copy lift_fresh copy
 """
-for _op in _IDENTITIES.split():
-    register(_op, Leaf("view", reads=("self", "input")))
+#: Operations that hand on what enters, whatever dtype, device or layout they ask for.
+IDENTITIES = frozenset(_IDENTITIES.split())
+for _op in IDENTITIES:
+    register(_op, Leaf("view", reads=("src",) if _op == "copy" else ("self", "input")))
 
 #: Elementwise functions and norms that are not piecewise linear. A norm's statistics count as constants, as eval
 #: BatchNorm's do: every output is on the path of one input.

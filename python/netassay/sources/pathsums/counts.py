@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from netassay.algebra.operations.unitwise import IDENTITIES
 from netassay.sources.graph import Traced
 from netassay.sources.pathsums import windows
 from netassay.sources.pathsums.engine import Pass, Step
-from netassay.sources.pathsums.sums import IDENTITIES, Lost, Sums, Value, joined, ones, scaled
+from netassay.sources.pathsums.sums import Lost, Sums, Value, joined, ones, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor, fx

@@ -6,15 +6,17 @@ The engine knows order, memory, views and writes; its subclasses what an operati
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from netassay.algebra.graph import INPUT, Call
+from netassay.algebra.operations.unitwise import IDENTITIES
 from netassay.algebra.semantics import Leaf, leaf_of
 from netassay.sources.graph import Traced
 from netassay.sources.nodes import arguments_of, operation_of, tensors_of
 from netassay.sources.pathsums.memory import Memory, first_of
-from netassay.sources.pathsums.sums import IDENTITIES, Lost, Sums, Value, common, empty_like, nodes_in, ones, zeros_like
+from netassay.sources.pathsums.sums import Lost, Sums, Value, common, empty_like, nodes_in, ones, zeros_like
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -78,7 +80,7 @@ class Step:
         return tuple(Sums(part, bits) for part in result)
 
 
-class Pass:
+class Pass(ABC):
     """Pushes sums through a run. `push` says what a call does, `lost` what an error means.
 
     Args:
@@ -94,15 +96,17 @@ class Pass:
         self._stale: set[fx.Node] = set()  # constants that were written to
         self._carried: set[fx.Node] = set()  # what depends on the input at all
 
+    @abstractmethod
     def push(self, step: Step) -> Value:
-        raise NotImplementedError
+        """The sums that a call puts out."""
 
+    @abstractmethod
     def lost(self, step: Step, error: Exception) -> Lost:
-        raise NotImplementedError
+        """What stands for a call whose sums cannot be told; or raises."""
 
+    @abstractmethod
     def constant_sums(self, node: fx.Node) -> Sums | None:
         """What a tensor that no path from the input reaches adds to a sum."""
-        raise NotImplementedError
 
     def walk(self) -> Iterator[tuple[int, Value]]:
         """The place of each call and its sums, in order; a place comes again when its tensor is written to."""
@@ -236,7 +240,7 @@ class Pass:
         """A call has written to its first argument: all that shares memory with it has other sums from now on."""
         root = self._memory.root(node)
         family = self._memory.families[root]
-        again = list(enumerate(self._memory.remade(node, self.traced.places), self.traced.places[node] + 1))
+        again = self.traced.remade[node]
         remade = {n for _, n in again}
         others = [n for n in family if n in remade or (n is not node and n in self._sums)]
         if self._sums[node] is None and self._sums.get(root) is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from netassay.algebra.operations.unitwise import IDENTITIES
 from netassay.sources.nodes import is_view, operation_of, tensors_of
-from netassay.sources.pathsums.sums import IDENTITIES, Lost
+from netassay.sources.pathsums.sums import Lost
 from netassay.sources.tracing import Run
 
 if TYPE_CHECKING:
@@ -54,30 +55,6 @@ class Memory:
             if any(map(self.writes, family)):
                 last[root] = max(last[n] for n in family)
         return last
-
-    def remade(self, node: fx.Node, places: Mapping[fx.Node, int]) -> Iterator[fx.Node]:
-        """The tensors that have a call of their own behind one that writes, in the order of the graph's calls."""
-        views: dict[fx.Node, list[fx.Node]] = {}
-        for before in self._run.graph.nodes:
-            if before is node:
-                break
-            if before in places and before.op == "call_function" and not self.writes(before) and is_view(before):
-                views.setdefault(first_of(before), []).append(before)
-
-        def again(view: fx.Node) -> Iterator[fx.Node]:
-            yield view
-            for further in views.get(view, []):
-                yield from again(further)
-
-        target, through = first_of(node), None
-        while target in places:
-            for view in views.get(target, []):
-                if view is not through:
-                    yield from again(view)
-            if target.op != "call_function" or not is_view(target) or first_of(target) not in places:
-                return
-            target, through = first_of(target), target
-            yield target
 
     def positions(self, node: fx.Node, root: fx.Node, call: Callable[..., Any]) -> Tensor:
         """Which elements of its root a view has."""

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from netassay.algebra.graph import Call
+from netassay.algebra.graph import tensors_in
+from netassay.algebra.operations.unitwise import IDENTITIES
 from netassay.algebra.semantics import leaf_of
 from netassay.base.errors import DomainError, NonFinite, UnsupportedLayout
 from netassay.sources.graph import Traced
 from netassay.sources.nodes import arguments_of, tensors_of
 from netassay.sources.pathsums import norm_rules
 from netassay.sources.pathsums.engine import Pass, Step
-from netassay.sources.pathsums.sums import IDENTITIES, Lost, Sums, Value, joined, nodes_in, ones, scaled
+from netassay.sources.pathsums.sums import Lost, Sums, Value, joined, nodes_in, ones, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -215,7 +216,7 @@ def _names(traced: Traced) -> Mapping[fx.Node, str]:
         if node.op != "call_function":
             continue
         for argument, value in arguments_of(node):
-            described = Call("", "", (), (), {"": call.get(argument)}).tensors
+            described = tensors_in([call.get(argument)])
             entering = [n for n in nodes_in(value) if n in traced.places or n in traced.run.constants]
             for n, tensor in zip(entering, described, strict=False):
                 if n in traced.run.constants and tensor.name is not None:

@@ -12,13 +12,6 @@ from netassay.sources.nodes import tensors_of
 if TYPE_CHECKING:
     from torch import Tensor, fx
 
-_IDENTITIES = """
-    dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout to _to_copy type_as float double half
-    bfloat16 neg negative positive conj real contiguous clone alias detach lift_fresh_copy lift_fresh copy
-"""
-#: Operations that hand on what enters, whatever dtype, device or layout they ask for.
-IDENTITIES = frozenset(_IDENTITIES.split())
-
 
 class Lost(Exception):
     """A sum that cannot be told; says why."""
