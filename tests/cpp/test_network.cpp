@@ -109,7 +109,7 @@ void powers_of(const SumKernel<T>& kernel) {
   std::vector<std::uint32_t> counts(2 * kTable), expected_counts(65536);
   for (const index_t n : kSizes) {
     Guarded<T> run(n);
-    Powers expected{0, 0, 0, 0, kInfinity, -kInfinity, 0};
+    Powers expected{0, 0, 0, 0, kInfinity, -kInfinity, 0, 0};
     for (index_t j = 0; j < n; ++j) {
       const double w = run.data()[j] = integer<T>(bits), d = w - 1;
       expected.first += d;
@@ -119,6 +119,7 @@ void powers_of(const SumKernel<T>& kernel) {
       expected.least = std::min(expected.least, w);
       expected.most = std::max(expected.most, w);
       expected.zeros += w == 0;
+      expected.positives += w > 0;
       ++expected_counts[network::leading(std::bit_cast<Bits>(static_cast<T>(w)))];
     }
     const Powers got = kernel.powers(run.data(), n, 1, 1, counts.data()),
@@ -216,6 +217,35 @@ void threads() {
   }
 }
 
+Distribution streamed(const std::vector<double>& x, index_t parts, int threads = 1) {
+  Distribution out;
+  const auto n = static_cast<index_t>(x.size()) / parts;
+  for (index_t k = 0; k < parts; ++k) {
+    out.update(RowsView<const double>(MatrixView<const double>(x.data() + k * n, 1, n)), {threads, {}});
+  }
+  return out;
+}
+
+void streams() {
+  std::vector<double> x = random(120'000);
+  const LinkStatistics whole = of(x, 20).statistics, one = streamed(x, 1).statistics();
+  for (const int count : {2, 3, 7}) CHECK(streamed(x, 1, count).statistics().fourth == one.fourth);
+  Distribution parts = streamed(x, 6);
+  CHECK(parts.count() == whole.count && parts.statistics().minimum == whole.minimum);
+  CHECK(parts.statistics().density == whole.density && one.quantile(0.3) == parts.statistics().quantile(0.3));
+  CHECK_NEAR(parts.statistics().kurtosis() / whole.kurtosis(), 1, 1e-12);
+  const std::vector<double> bad{1, kNaN, kInfinity, 2};
+  parts.merge(streamed(bad, 1));
+  CHECK(parts.count() == whole.count + 2 && parts.nonfinite() == 2);
+  const Distribution::Parts taken = parts.parts();
+  CHECK(Distribution::from_parts(taken).statistics().third == parts.statistics().third);
+  Distribution same = parts;
+  CHECK_THROWS(same.update(RowsView<const double>(MatrixView<const double>(x.data(), 1, 120'000)),
+                           {1, [] { throw ValueError("stop"); }}),
+               ValueError, "stop");
+  CHECK(same.count() == parts.count() && same.parts().counts == taken.counts);
+}
+
 void domains() {
   CHECK_THROWS(of({}, 1), ShapeError, "link_survey: got a weight of shape (1, 0), expected (out, in)");
   CHECK_THROWS(of({1, 2, 3, kNaN, 5, kInfinity}, 3), NonFinite, "link_survey: got nan at [1, 1], expected finite");
@@ -236,6 +266,7 @@ int main() {
       {"four links and their sums", known_answers},
       {"parts merge into the whole", merging},
       {"threads change nothing", threads},
+      {"a stream is its parts; what is not finite is left out; what throws changes nothing", streams},
       {"what is refused, and what is huge", domains},
   });
 }

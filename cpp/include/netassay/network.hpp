@@ -23,6 +23,7 @@
 /// Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488); Pebay, "Formulas for robust,
 /// one-pass parallel computation of covariances and arbitrary-order statistical moments" (SAND2008-6212).
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -49,8 +50,8 @@ struct LinkStatistics {
   std::uint64_t count = 0, zeros = 0;
   double minimum = std::numeric_limits<double>::infinity();
   double maximum = -std::numeric_limits<double>::infinity();
-  /// The mean, and the sums of powers of deviations from it, of w 2^-exponent.
-  double scaled_mean = 0, second = 0, third = 0, fourth = 0;
+  /// The mean, what it is off by, and the sums of powers of deviations from it, of w 2^-exponent.
+  double scaled_mean = 0, scaled_rest = 0, second = 0, third = 0, fourth = 0;
   int exponent = 0;
   /// Those that hold links, ascending.
   std::vector<LinkBin> bins;
@@ -73,6 +74,73 @@ struct LinkStatistics {
 
 /// Edges that every matrix shares, ascending: -inf, -2^8, ..., -2^-24, 2^-24, ..., 2^8, inf, eight an octave.
 std::span<const double> link_grid();
+
+namespace network {
+struct Delta;
+}
+
+/// Values that stream by, such as the activations of a layer: what LinkStatistics says of them, in a state that takes
+/// more of them at any time.
+///
+/// A NaN or an infinity is left out and counted: the state equals, bit for bit, the one of the finite values in the
+/// same order and memory layout. Values are taken in the order in which they lie in memory, in blocks of 32768 that
+/// float64 sums begin anew with: a call's moments are off as above, by (1024 + 32 + blocks) 2^-52, never dependent on
+/// threads. Counts, extremes and quantiles depend on nothing but the values, whatever the order of updates and merges.
+/// Merging the empty state changes nothing; moments of merged states depend on their order in the last bits.
+///
+/// Bins are those of float32 that link statistics have, for all formats: [low, low (1 + 2^-7)), values below 2^-126 in
+/// magnitude are not told apart (zeros are), values above 2^128 in as fine bins up to 2^129. Where a state has seen
+/// bfloat16 alone, low = high: these are all its numbers.
+///
+/// Cost: one read, a few microseconds a call, and 1 KiB for every factor of two between the values' magnitudes. A
+/// worker counts in 512 KiB that calls use one after the other; they are kept. An array with a NaN or an infinity is
+/// copied without them, and read once more.
+class Distribution {
+ public:
+  /// Takes the values of x, in any order of their axes. Formats: double, float, bf16, f16. No values: nothing changes.
+  /// If it throws (the poll of `execution`, ForkError, bad_alloc), the state is as it was.
+  template <class T>
+  void update(const RowsView<const T>& x, const Execution& execution = {});
+
+  void merge(const Distribution& other);
+
+  std::uint64_t count() const { return totals_.count; }
+  /// NaNs and infinities left out.
+  std::uint64_t nonfinite() const { return nonfinite_; }
+  /// Values above zero.
+  std::uint64_t positives() const { return positives_; }
+  std::size_t bytes() const { return sizeof *this + pages_.capacity() * sizeof(Page); }
+  LinkStatistics statistics() const;
+
+  /// A state taken apart, and made again exactly.
+  struct Parts {
+    /// Without bins and density.
+    LinkStatistics totals;
+    std::uint64_t nonfinite = 0, positives = 0;
+    /// Whether only bfloat16 was seen.
+    bool narrow = true;
+    /// Ascending, from 0 to 65535: sign, exponent and seven bits of the fraction of a float32; and how many values.
+    std::vector<std::int64_t> keys, counts;
+  };
+  Parts parts() const;
+  /// Throws ValueError, ShapeError, NonFinite: parts that no state has.
+  static Distribution from_parts(const Parts& parts);
+
+ private:
+  static constexpr std::size_t kPageKeys = 128;
+  using Page = std::array<std::uint64_t, kPageKeys>;
+
+  void absorb(const network::Delta& more);
+  template <class Use>
+  void each_key(const Use& use) const;
+
+  LinkStatistics totals_;
+  std::uint64_t nonfinite_ = 0, positives_ = 0;
+  bool narrow_ = true;
+  /// One more than where in pages_ the counts of 128 keys stand; 0: there are none.
+  std::array<std::uint16_t, 65536 / kPageKeys> places_{};
+  std::vector<Page> pages_;
+};
 
 /// Of each row or column.
 struct LinkSums {

@@ -43,11 +43,11 @@ struct Sums {
   double plain, absolute, square;
 };
 
-/// Of d = w scale - centre: sums of d, d^2, d^3, d^4; of w itself: least, most, and how many are zero.
+/// Of d = w scale - centre: sums of d, d^2, d^3, d^4; of w itself: least, most, how many are zero, and how many above.
 struct Powers {
   double first, second, third, fourth;
   double least, most;
-  std::uint64_t zeros;
+  std::uint64_t zeros, positives;
 };
 
 /// The columns' sums of w, |w| and w^2, from the first column of a run on.

@@ -103,7 +103,7 @@ struct Summing {
     const V by = W::all(scale), middle = W::all(centre);
     V first[chains] = {}, second[chains] = {}, third[chains] = {}, fourth[chains] = {};
     Plain least = run[0] - Plain{}, most = least;
-    Same zeros{};
+    Same zeros{}, positives{};
     index_t j = 0;
     for (; j + step <= n; j += step) {
       __builtin_prefetch(reinterpret_cast<const char*>(run + j) + kAhead);
@@ -114,6 +114,7 @@ struct Summing {
         least = w < least ? w : least;
         most = w > most ? w : most;
         zeros -= w == Plain{};
+        positives -= w > Plain{};
       }
       for (index_t c = 0; c < chains; ++c) {
         const V w = W::load(run + j + c * count), d = sizeof(T) == 8 ? w * by - middle : w - middle, d2 = d * d;
@@ -132,11 +133,13 @@ struct Summing {
                W::horizontal(fourth[0] + fourth[1]),
                least[0],
                most[0],
+               0,
                0};
     for (index_t l = 0; l < stored; ++l) {
       if (least[l] < sum.least) sum.least = least[l];
       if (most[l] > sum.most) sum.most = most[l];
       sum.zeros += static_cast<std::uint64_t>(zeros[l]);
+      sum.positives += static_cast<std::uint64_t>(positives[l]);
     }
     for (; j < n; ++j) {
       const double w = run[j], d = w * scale - centre, d2 = d * d;
@@ -147,6 +150,7 @@ struct Summing {
       if (w < sum.least) sum.least = w;
       if (w > sum.most) sum.most = w;
       sum.zeros += w == 0;
+      sum.positives += w > 0;
       if constexpr (kCount) ++counts[key(run + j)];
     }
     return sum;

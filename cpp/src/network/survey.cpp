@@ -65,7 +65,7 @@ class Reading {
       out.bins = bins<T>(counts, out.zeros);
       out.density = density(out.bins);
       if (crowded(out)) out.bins = even_bins(out);
-      if (out_of_range(out)) again(out);
+      if (out_of_range(out.minimum, out.maximum)) again(out);
       Central sums;
       for (const Part& part : parts_) sums.merge(part.moments);
       store(sums, out);
@@ -127,22 +127,27 @@ class Reading {
     }
     const bool powered = counting_ && !kCounted<T>;
     const double pivot = powered ? tiled_.typical(tile) : 0;
-    Powers total{};
+    Powers total = kNoPowers;
     tiled_.each_group(tile, [&](index_t first, index_t rows, const Group& group) {
       if (counting_) {
         tiled_.each_run(group, rows, tile.cols, [&](const T* run, index_t n) {
           if constexpr (kCounted<T>) {
             counter->add(run, n);
           } else {
-            add(kernel<T>().powers(run, n, scale_, pivot * scale_, counter->room(n)), total, part);
+            network::add(kernel<T>().powers(run, n, scale_, pivot * scale_, counter->room(n)), total);
           }
         });
       }
       if (options_.sums) sum_group(group, rows, tile, part, first);
     });
     const double weights = static_cast<double>(tile.rows) * static_cast<double>(tile.cols);
-    if (powered) part.moments = Central::about(pivot * scale_, weights, total, exponent_);
-    part.finite = !powered || (!std::isnan(total.first) && std::isfinite(part.least) && std::isfinite(part.most));
+    if (powered) {
+      part.moments = Central::about(pivot * scale_, weights, total, exponent_);
+      part.least = total.least;
+      part.most = total.most;
+      part.zeros = total.zeros;
+      part.finite = !std::isnan(total.first) && std::isfinite(total.least) && std::isfinite(total.most);
+    }
     for (const Sums& row : part.rows) part.finite = part.finite && std::isfinite(row.absolute);
   }
 
@@ -162,16 +167,6 @@ class Reading {
                          part.rows.data() + first + r);
       }
     }
-  }
-
-  static void add(const Powers& run, Powers& total, Part& part) {
-    total.first += run.first;
-    total.second += run.second;
-    total.third += run.third;
-    total.fourth += run.fourth;
-    part.least = std::min(part.least, run.least);
-    part.most = std::max(part.most, run.most);
-    part.zeros += run.zeros;
   }
 
   /// From exact counts, about the median's bin.
@@ -231,23 +226,17 @@ class Reading {
     return out;
   }
 
-  /// Whether fourth powers of what was summed leave the range of float64.
-  static bool out_of_range(const LinkStatistics& of) {
-    const double spread = of.maximum - of.minimum;  // may be infinite
-    return spread > 0x1p250 || (spread > 0 && spread < 0x1p-250);
-  }
-
   /// The moments once more, of weights whose largest magnitude is near 1.
   void again(const LinkStatistics& of) {
-    exponent_ = std::max(-1000, std::ilogb(std::max(std::abs(of.minimum), std::abs(of.maximum))));
+    exponent_ = fitting_exponent(of.minimum, of.maximum);
     scale_ = std::ldexp(1.0, -exponent_);
     if constexpr (!kCounted<T>) {
       each_tile([this](const Tile& tile, Part& part, int) {
         const double pivot = tiled_.typical(tile);
-        Powers total{};
+        Powers total = kNoPowers;
         tiled_.each_group(tile, [&](index_t, index_t rows, const Group& group) {
           tiled_.each_run(group, rows, tile.cols, [&](const T* run, index_t n) {
-            add(kernel<T>().powers(run, n, scale_, pivot * scale_, nullptr), total, part);
+            network::add(kernel<T>().powers(run, n, scale_, pivot * scale_, nullptr), total);
           });
         });
         const double weights = static_cast<double>(tile.rows) * static_cast<double>(tile.cols);

@@ -12,6 +12,21 @@
 
 namespace netassay::network {
 
+/// The median of some of n numbers, at(0) ... at(n - 1): within a few of their standard deviations, whatever a few of
+/// them are.
+template <class At>
+double typical_of(index_t n, const At& at) {
+  constexpr index_t most = 15;
+  std::array<double, most> some{};
+  const index_t taken = std::min(most, n);
+  for (index_t k = 0; k < taken; ++k) {
+    const double w = number(at((2 * k + 1) * n / (2 * taken)));
+    some[static_cast<std::size_t>(k)] = std::isfinite(w) ? w : 0;
+  }
+  std::nth_element(some.begin(), some.begin() + taken / 2, some.begin() + taken);
+  return some[static_cast<std::size_t>(taken / 2)];
+}
+
 /// How a matrix is cut: fixed by its shape.
 struct Tiles {
   index_t rows, cols, down, across;
@@ -84,18 +99,9 @@ class Tiled {
     }
   }
 
-  /// The median of some weights of a tile: within a few of its standard deviations, whatever a few of them are.
   double typical(const Tile& tile) const {
-    constexpr index_t most = 15;
-    std::array<double, most> some{};
-    const index_t weights = tile.rows * tile.cols, taken = std::min(most, weights);
-    for (index_t k = 0; k < taken; ++k) {
-      const index_t place = (2 * k + 1) * weights / (2 * taken);
-      const double w = number(w_(tile.row + place / tile.cols, tile.col + place % tile.cols));
-      some[static_cast<std::size_t>(k)] = std::isfinite(w) ? w : 0;
-    }
-    std::nth_element(some.begin(), some.begin() + taken / 2, some.begin() + taken);
-    return some[static_cast<std::size_t>(taken / 2)];
+    return typical_of(tile.rows * tile.cols,
+                      [&](index_t place) { return w_(tile.row + place / tile.cols, tile.col + place % tile.cols); });
   }
 
  private:

@@ -3,6 +3,7 @@
 Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488).
 """
 
-from .links import LinkSums, LinkWeights, link_weights, sums
+from .distribution import Distribution, Values
+from .links import LinkSums, LinkWeights, link_weights, sums, survey
 
-__all__ = ["LinkSums", "LinkWeights", "link_weights", "sums"]
+__all__ = ["Distribution", "LinkSums", "LinkWeights", "Values", "link_weights", "sums", "survey"]

@@ -108,18 +108,27 @@ def link_weights(
         if column.shape != (array.shape[0],):
             raise ShapeError(f"{name}: got a bias of shape {column.shape}, expected ({array.shape[0]},)")
         parts.append((column[None, :], kind))
-    shares = [float(q) for q in quantiles]
-    for q in shares:
-        if not 0 <= q <= 1:
-            raise DomainError(f"{name}: got quantile {q}, expected a share from 0 to 1")
-    found = native.link_weights(parts, quantiles=shares, threads=_threads.resolve(threads))
-    count, mean, variance, skewness, kurtosis, minimum, maximum, zeros, values, density = found
-    flags = {"constant": minimum == maximum, "zero": zeros == count, "single": count == 1}
-    return LinkWeights(
-        count, mean, variance, skewness, kurtosis, minimum, maximum, zeros / count,
-        _frozen(values), (_frozen(native.grid()), _frozen(density)),
-        tuple(flag for flag, holds in flags.items() if holds),
-    )  # fmt: skip
+    asked = shares(quantiles, name)
+    return _described(native.link_weights(parts, quantiles=asked, threads=_threads.resolve(threads)))
+
+
+def survey(
+    weight: ArrayLike, *, quantiles: Sequence[float] = QUANTILES, threads: int | None = None
+) -> tuple[LinkWeights, LinkSums]:
+    """`link_weights` and `sums` of one weight, from one read of both.
+
+    Raises:
+        As these do.
+
+    >>> import numpy as np
+    >>> links, total = survey(np.array([[1.0, -2.0], [3.0, 0.0]]))
+    >>> links.mean, total.row_sum.tolist()
+    (0.5, [-1.0, 3.0])
+    """
+    array, dtype = _matrix(weight, "survey")
+    asked = shares(quantiles, "survey")
+    links, total = native.link_survey(array, dtype, quantiles=asked, threads=_threads.resolve(threads))
+    return _described(links), LinkSums(*(frozen(values) for values in total))
 
 
 def sums(weight: ArrayLike, *, threads: int | None = None) -> LinkSums:
@@ -139,7 +148,17 @@ def sums(weight: ArrayLike, *, threads: int | None = None) -> LinkSums:
     """
     array, dtype = _matrix(weight, "sums")
     found = native.sums(array, dtype, threads=_threads.resolve(threads))
-    return LinkSums(*(_frozen(values) for values in found))
+    return LinkSums(*(frozen(values) for values in found))
+
+
+def _described(found: native.Statistics) -> LinkWeights:
+    count, mean, variance, skewness, kurtosis, minimum, maximum, zeros, values, density = found
+    flags = {"constant": minimum == maximum, "zero": zeros == count, "single": count == 1}
+    return LinkWeights(
+        count, mean, variance, skewness, kurtosis, minimum, maximum, zeros / count,
+        frozen(values), (frozen(native.grid()), frozen(density)),
+        tuple(flag for flag, holds in flags.items() if holds),
+    )  # fmt: skip
 
 
 def _matrix(weight: ArrayLike, function: str) -> View:
@@ -150,6 +169,16 @@ def _matrix(weight: ArrayLike, function: str) -> View:
     return arrays.View(array.reshape(array.shape[0], -1), dtype)
 
 
-def _frozen(values: NDArray[_Number]) -> NDArray[_Number]:
+def frozen(values: NDArray[_Number]) -> NDArray[_Number]:
+    """The array itself, which nobody can write to from now on."""
     values.flags.writeable = False
     return values
+
+
+def shares(quantiles: Sequence[float], function: str) -> list[float]:
+    """Quantiles as they were asked for. Raises DomainError outside [0, 1]."""
+    asked = [float(q) for q in quantiles]
+    for q in asked:
+        if not 0 <= q <= 1:
+            raise DomainError(f"{function}: got quantile {q}, expected a share from 0 to 1")
+    return asked
