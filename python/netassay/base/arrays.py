@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from netassay.base.errors import DTypeError, UnsupportedLayout
+from netassay.base.errors import DTypeError, NonFinite, UnsupportedLayout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,6 +69,36 @@ def weight_view(x: ArrayLike, function: str) -> View:
             raise DTypeError(f"{function}: got {got}, expected one that carries {_any_of(WEIGHTS)}")
         return View(_plain(x.array), x.dtype)
     return tensor_view(x, function, WEIGHTS) if is_tensor(x) else _array_view(x, function, WEIGHTS)
+
+
+def widened(view: View) -> NDArray[Any]:
+    """The values of a view as float32, or as what they are where that holds more."""
+    array, dtype = view
+    if dtype == "bfloat16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    if dtype == "float8_e5m2":
+        return (array.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+    if dtype == "float8_e4m3fn":
+        bits = array.astype(np.uint16)
+        half = ((bits & 0x80) << 8 | (bits & 0x7F) << 7).view(np.float16).astype(np.float32) * np.float32(256)
+        return np.where(bits & 0x7F == 0x7F, np.float32(np.nan), half)
+    return array.astype(np.float32) if dtype == "float16" else array
+
+
+def nonfinite(weight: ArrayLike, function: str, bias: ArrayLike | None = None) -> NonFinite:
+    """The error that names the first bad value by its index in the weight as it was given."""
+    for what, given in (("weight", weight), ("bias", bias)):
+        if given is None:
+            continue
+        values = widened(weight_view(given, function))
+        bad = ~np.isfinite(values)
+        if bad.any():
+            index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), values.shape))
+            more = f" and {bad.sum() - 1} more" if bad.sum() > 1 else ""
+            return NonFinite(
+                f"{function}: got {values[index]} at {list(index)} of the {what}{more}, expected finite values"
+            )
+    return NonFinite(f"{function}: got a NaN or an infinity, expected finite values")
 
 
 def _any_of(tags: Sequence[str]) -> str:

@@ -3,7 +3,31 @@
 Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488).
 """
 
+from .affine import LayerStrength, layer_strength
+from .backbone import Backbone, backbone
+from .concentration import Concentration, disparity, effective_degree, gini
 from .distribution import Distribution, Values
 from .links import LinkSums, LinkWeights, link_weights, sums, survey
+from .strength import Strengths, expected_fluctuation, fluctuation, strength
 
-__all__ = ["Distribution", "LinkSums", "LinkWeights", "Values", "link_weights", "sums", "survey"]
+__all__ = [
+    "Backbone",
+    "Concentration",
+    "Distribution",
+    "LayerStrength",
+    "LinkSums",
+    "LinkWeights",
+    "Strengths",
+    "Values",
+    "backbone",
+    "disparity",
+    "effective_degree",
+    "expected_fluctuation",
+    "fluctuation",
+    "gini",
+    "layer_strength",
+    "link_weights",
+    "strength",
+    "sums",
+    "survey",
+]

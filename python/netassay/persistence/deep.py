@@ -14,7 +14,7 @@ from netassay.base import arrays
 from netassay.base import threads as thread_counts
 from netassay.base.errors import NonFinite, ShapeError
 
-from .weights import Float64, matrix, nonfinite, read_only, scalar, widened
+from .weights import Float64, matrix, read_only, scalar
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View
@@ -161,7 +161,7 @@ def _samples(
             threads=thread_counts.resolve(threads),
         )
     except NonFinite:
-        if all(np.isfinite(widened(view)).all() for view in chain):
+        if all(np.isfinite(arrays.widened(view)).all() for view in chain):
             raise NonFinite(f"{function}: got products of weights and activations beyond float32") from None
         raise _which(weights, function, first) from None
     if inputs and not len(inputs[0]):
@@ -183,11 +183,11 @@ def _channels(view: View, function: str) -> View:
         return matrix(view, function)
     if view.array.size == 0:
         raise ShapeError(f"{function}: got a weight of shape {view.array.shape}, expected none of its sides 0")
-    kernels = widened(view).reshape(*view.array.shape[:2], -1)
+    kernels = arrays.widened(view).reshape(*view.array.shape[:2], -1)
     kernels = kernels if kernels.dtype.kind == "f" else kernels.astype(np.float32)
     highest, lowest = kernels.max(axis=2), kernels.min(axis=2)
     if not (np.isfinite(highest).all() and np.isfinite(lowest).all()):
-        raise nonfinite(view, function)
+        raise arrays.nonfinite(view, function)
     edges = np.where(highest >= -lowest, highest, lowest)
     return arrays.View(edges, edges.dtype.name)
 
@@ -207,7 +207,7 @@ def _check_activations(
             got = f"activations of shape {view.array.shape} for layer {layer}"
             raise ShapeError(f"{function}: got {got}, expected (n, {units})")
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is told as infinity
-            inputs.append(np.ascontiguousarray(widened(view), dtype=np.float32))
+            inputs.append(np.ascontiguousarray(arrays.widened(view), dtype=np.float32))
         if len(inputs[-1]) != len(inputs[0]):
             got = f"{len(inputs[-1])} samples for layer {layer} and {len(inputs[0])} for layer {first}"
             raise ShapeError(f"{function}: got {got}, expected as many for each")
@@ -222,6 +222,6 @@ def _check_activations(
 def _which(weights: Sequence[ArrayLike], function: str, first: int = 0) -> NonFinite:
     """The error that names the layer and the index of the first bad value."""
     for layer, weight in enumerate(weights, start=first):
-        if not np.isfinite(widened(arrays.weight_view(weight, function))).all():
-            return nonfinite(weight, f"{function}: layer {layer}")
+        if not np.isfinite(arrays.widened(arrays.weight_view(weight, function))).all():
+            return arrays.nonfinite(weight, f"{function}: layer {layer}")
     return NonFinite(f"{function}: got weights whose differences their format cannot hold, expected smaller ones")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netassay import _core
+from netassay.base import arrays
 from netassay.base import threads as thread_counts
 from netassay.base.errors import NonFinite, ShapeError
 
-from .weights import Float64, matrix, nonfinite, read_only, scalar
+from .weights import Float64, matrix, read_only, scalar
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike
@@ -179,7 +180,7 @@ def largest(weight: ArrayLike, *, threads: int | None = None) -> float:
     try:
         return _core.persistence.largest(view.array, view.dtype, threads=thread_counts.resolve(threads))
     except NonFinite:
-        raise nonfinite(weight, "largest") from None
+        raise arrays.nonfinite(weight, "largest") from None
 
 
 def tree(weight: ArrayLike, bias: ArrayLike | None, threads: int | None, function: str) -> SpanningTree:
@@ -189,6 +190,6 @@ def tree(weight: ArrayLike, bias: ArrayLike | None, threads: int | None, functio
     try:
         weights, _, rows, cols = _core.persistence.spanning_tree(view.array, view.dtype, threads=count)
     except NonFinite:
-        raise nonfinite(weight, function, bias) from None
+        raise arrays.nonfinite(weight, function, bias) from None
     shape = view.array.shape
     return SpanningTree(shape[0], shape[1], read_only(weights), read_only(rows), read_only(cols), view.dtype)

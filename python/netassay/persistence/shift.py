@@ -11,7 +11,7 @@ import numpy as np
 from netassay.base import arrays
 from netassay.base.errors import DomainError, NonFinite, ShapeError
 
-from .weights import Float64, read_only, widened
+from .weights import Float64, read_only
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike
@@ -103,7 +103,7 @@ class ShiftDetector:
 
 
 def _vectors(x: ArrayLike, function: str, width: int | None) -> Float64:
-    values = widened(arrays.view(x, function)).astype(np.float64)
+    values = arrays.widened(arrays.view(x, function)).astype(np.float64)
     if values.ndim != 2 or len(values) == 0 or (width is not None and values.shape[1] != width):
         raise ShapeError(f"{function}: got vectors of shape {values.shape}, expected (n, {width or 'd'}), n at least 1")
     if not np.isfinite(values).all():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netassay.base import arrays
-from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError
+from netassay.base.errors import DomainError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View
@@ -32,42 +32,12 @@ def matrix(weight: ArrayLike, function: str, bias: ArrayLike | None = None) -> V
     return arrays.View(np.concatenate([flat, column[:, None]], axis=1), dtype)
 
 
-def nonfinite(weight: ArrayLike, function: str, bias: ArrayLike | None = None) -> NonFinite:
-    """The error that names the first bad value by its index in the weight as it was given."""
-    for what, given in (("weight", weight), ("bias", bias)):
-        if given is None:
-            continue
-        values = widened(arrays.weight_view(given, function))
-        bad = ~np.isfinite(values)
-        if bad.any():
-            index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), values.shape))
-            more = f" and {bad.sum() - 1} more" if bad.sum() > 1 else ""
-            return NonFinite(
-                f"{function}: got {values[index]} at {list(index)} of the {what}{more}, expected finite values"
-            )
-    return NonFinite(f"{function}: got a NaN or an infinity, expected finite values")
-
-
-def widened(view: View) -> NDArray[Any]:
-    """The values of a view as float32, or as what they are where that holds more."""
-    array, dtype = view
-    if dtype == "bfloat16":
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    if dtype == "float8_e5m2":
-        return (array.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-    if dtype == "float8_e4m3fn":
-        bits = array.astype(np.uint16)
-        half = ((bits & 0x80) << 8 | (bits & 0x7F) << 7).view(np.float16).astype(np.float32) * np.float32(256)
-        return np.where(bits & 0x7F == 0x7F, np.float32(np.nan), half)
-    return array.astype(np.float32) if dtype == "float16" else array
-
-
 def magnitudes(weight: ArrayLike, function: str) -> Float64:
     """|W| as float64, (out, the rest)."""
     with np.errstate(invalid="ignore"):  # a signalling NaN
-        values = widened(matrix(weight, function)).astype(np.float64, order="C")
+        values = arrays.widened(matrix(weight, function)).astype(np.float64, order="C")
     if not np.isfinite(values).all():
-        raise nonfinite(weight, function)
+        raise arrays.nonfinite(weight, function)
     return np.abs(values)
 
 
