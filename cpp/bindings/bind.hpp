@@ -6,6 +6,7 @@
 namespace netassay::bindings {
 
 void bind_algebra(pybind11::module_& core);
+void bind_complexity(pybind11::module_& core);
 void bind_errors(pybind11::module_& core);
 void bind_io(pybind11::module_& core);
 void bind_network(pybind11::module_& core);

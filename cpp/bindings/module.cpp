@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, core, pybind11::mod_gil_not_used()) {
            "Threads that `requested` stands for here and now; 0 asks for the default.");
   core.def("isa", [] { return netassay::isa_name(netassay::isa()); }, "Instruction set that the kernels use.");
   netassay::bindings::bind_algebra(core);
+  netassay::bindings::bind_complexity(core);
   netassay::bindings::bind_io(core);
   netassay::bindings::bind_network(core);
   netassay::bindings::bind_persistence(core);

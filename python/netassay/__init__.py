@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netassay import algebra, network, persistence, saturation
+    from netassay import algebra, complexity, network, persistence, saturation
     from netassay.base.errors import (
         CorruptCheckpoint,
         DomainError,
@@ -71,7 +71,7 @@ _HOMES = {
     "sample_persistence": "netassay.verbs.samples",
     "watch": "netassay.verbs.watch",
 }
-_MODULES = ("algebra", "network", "persistence", "saturation")
+_MODULES = ("algebra", "complexity", "network", "persistence", "saturation")
 
 __all__ = [
     "CorruptCheckpoint",
@@ -95,6 +95,7 @@ __all__ = [
     "UnsupportedLayout",
     "Watch",
     "algebra",
+    "complexity",
     "measure_structure",
     "measure_weights",
     "network",

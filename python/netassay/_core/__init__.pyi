@@ -1,6 +1,7 @@
 """Stub of the native extension; a test holds it to what the extension has."""
 
 from netassay._core import algebra as algebra
+from netassay._core import complexity as complexity
 from netassay._core import io as io
 from netassay._core import network as network
 from netassay._core import persistence as persistence

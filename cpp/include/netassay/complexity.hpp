@@ -1,0 +1,143 @@
+#pragma once
+/// How often units switch between the linear pieces of their nonlinearity.
+///
+/// Activations a in front of a nonlinearity, of N samples, C units and P positions each (P = 1 without positions). The
+/// state k = 0, 1, ..., K - 1 of one number is how many of the K - 1 thresholds it is above (strictly), or, of a
+/// pooling window, which of its K places holds the largest number. With p_k the share of state k,
+///
+///     C = -sum p_k log2 p_k    bits, 0 log2 0 = 0, from 0 (a unit that never switches) to log2 K
+///
+/// `channel` rule: a unit is one of C, p over samples and positions. `position` rule: a unit is a channel at a
+/// position, p over samples. C_channel - (mean of C_position over positions) = I(state; position) >= 0.
+///
+/// Numbers are compared as their bits: 0 and -0.0 are not above 0, denormals are whatever the processor does with them,
+/// +infinity is above every threshold, -infinity and NaN above none; NaNs and zeros are counted as well. In a window a
+/// NaN is less than any number and the first of equal ones counts; a window with a NaN is counted once.
+///
+/// All counts are exact 64-bit integers, so that states merge bit for bit in any order, and threads change nothing.
+///
+/// Failure: a call that throws leaves the state as it was. Cost: one read; memory 8 (K - 1) C P bytes for counts of
+/// positions, and at most 64 KB or 4 (K - 1) P bytes per thread while an update runs.
+///
+/// Source: Janik, Witaszczyk, "Complexity for deep neural networks and other characteristics of deep feature
+/// representations" (arXiv 2006.04791). Its abstract and its authors' related code could be consulted: they confirm the
+/// states 1[a > 0], not how convolutions are averaged. So both rules have names, and no table of the paper is claimed.
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "netassay/base/parallel.hpp"
+#include "netassay/base/scalar.hpp"
+#include "netassay/base/view.hpp"
+
+namespace netassay {
+
+/// Activations wherever they lie. The index tuples of the sample axes, in lexicographic order, are the samples; those
+/// of the position axes the positions.
+template <class T>
+struct ActivationsView {
+  T* data;
+  std::vector<Axis> samples;
+  Axis units;
+  std::vector<Axis> positions = {};
+};
+
+/// A pooling window over the position axes, as torch's MaxPool describes it; one number for each axis.
+struct PoolWindow {
+  std::vector<index_t> kernel, stride, padding, dilation;
+  bool ceil_mode = false;
+
+  /// Places of the window, in lexicographic order; K.
+  index_t places() const;
+  /// Windows along each axis of maps of that shape. Throws ShapeError: another number of axes, or no window fits.
+  std::vector<index_t> outputs(const std::vector<index_t>& shape) const;
+  bool operator==(const PoolWindow&) const = default;
+};
+
+struct SwitchingOptions {
+  /// Ascending; not looked at where there is a window.
+  std::vector<double> thresholds = {0.0};
+  std::optional<PoolWindow> window = {};
+  /// Keep counts of every position.
+  bool positions = true;
+  /// Labels are 0 ... classes - 1; none if 0.
+  index_t classes = 0;
+  /// Keep one bit for every sample, unit and position: above the threshold. One threshold only.
+  bool patterns = false;
+
+  index_t states() const;
+};
+
+/// What a state holds, as arrays in C order; all are empty before the first update but for `samples`, 0.
+struct SwitchingCounts {
+  index_t samples = 0;
+  /// Numbers (windows) of each unit: samples times positions.
+  std::int64_t observations = 0;
+  index_t units = 0;
+  /// Of the positions; of the windows, where there are any. Empty without positions, and once it has varied.
+  std::vector<index_t> shape = {};
+  bool shape_varies = false;
+  /// (K - 1, units): numbers in states 1 ... K - 1.
+  std::vector<std::int64_t> state = {};
+  /// (units): numbers that are zero, numbers (windows) that are (have a) NaN.
+  std::vector<std::int64_t> zero = {}, nan = {};
+  /// (K - 1, units): q = sum over samples of (positions in state k)^2.
+  std::vector<std::int64_t> square = {};
+  /// (K - 1, units, positions) or empty: not kept, no position axes, or the shape has varied.
+  std::vector<std::int64_t> position = {};
+  /// (classes, K - 1, units), and numbers of each unit in each class (classes).
+  std::vector<std::int64_t> class_state = {}, class_observations = {};
+  /// (samples, words of 64 bits): bit unit * positions + position, in the order of the samples. Empty once the shape
+  /// has varied.
+  std::vector<std::uint64_t> patterns = {};
+
+  index_t positions() const;
+  index_t words() const;
+};
+
+class Switching {
+ public:
+  using Options = SwitchingOptions;
+
+  /// Throws ValueError: no thresholds, or some that do not ascend or are not finite; patterns of more than two states;
+  /// a window that cannot be.
+  explicit Switching(Options options = {});
+
+  /// Takes a batch. labels: one of each sample, if there are classes.
+  /// memory: bytes the state may come to take.
+  /// Throws ShapeError: no numbers, or another number of units. ValueError: labels outside 0 ... classes - 1.
+  /// LimitExceeded: memory. ForkError.
+  template <class T>
+  void update(const ActivationsView<const T>& a, const std::int64_t* labels = nullptr, const Execution& how = {},
+              double memory = std::numeric_limits<double>::infinity());
+
+  /// Takes all that `other` has seen, in whatever order: only patterns stand in the order of merges.
+  /// Throws ShapeError (units) or ValueError (options) if they differ.
+  void merge(const Switching& other);
+
+  /// Forgets all, the units too, and keeps the memory.
+  void clear();
+
+  const Options& options() const { return options_; }
+  const SwitchingCounts& counts() const { return counts_; }
+  /// Throws ShapeError or ValueError for counts that do not fit together.
+  static Switching from_counts(Options options, SwitchingCounts counts);
+
+  /// (units): C by the channel rule, bits; of counts of positions, (units, positions). Throws TooFewRows: no samples.
+  std::vector<double> channel_bits() const;
+  std::vector<double> position_bits() const;
+
+  /// Bytes held now, and those a state comes to hold of `samples` samples.
+  double bytes() const;
+  static double footprint(const Options& options, index_t units, index_t positions, index_t samples);
+
+ private:
+  Options options_;
+  SwitchingCounts counts_;
+};
+
+}  // namespace netassay

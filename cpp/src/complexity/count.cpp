@@ -1,0 +1,502 @@
+#include "complexity/count.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "complexity/kernels.hpp"
+#include "complexity/walk.hpp"
+#include "complexity/windows.hpp"
+
+namespace netassay::complexity {
+namespace {
+
+/// Counters that a task changes all the time.
+constexpr index_t kNearBytes = index_t{1} << 16;
+/// Samples whose counts wait until all of their positions are counted.
+constexpr index_t kSamples = 1024;
+/// Numbers that are not worth a second thread.
+constexpr index_t kFew = index_t{1} << 16;
+
+constexpr index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
+std::size_t size(index_t n) { return static_cast<std::size_t>(n); }
+
+/// Units first ... last - 1 of samples from ... to - 1.
+struct Part {
+  index_t first, last, from, to;
+};
+
+/// What the ways of counting share: parts for the threads, and what becomes of counts above thresholds.
+template <class T>
+class Shared : public Counting {
+ public:
+  using U = Bits<T>;
+
+  void run(SwitchingCounts& into, const std::int64_t* labels, std::uint64_t* patterns, const Execution& given) final {
+    const Execution how{static_cast<int>(threads_), given.poll};  // one scratch for each
+    parallel_for(tiles_ * splits_, how, [&](index_t task, int worker) {
+      const index_t tile = task % tiles_, split = task / tiles_;
+      const Part part{tile * width_, std::min(units_, (tile + 1) * width_), split * samples() / splits_,
+                      (split + 1) * samples() / splits_};
+      count(part, split == 0 ? into : others_[size(split - 1)], labels, worker);
+    });
+    for (const SwitchingCounts& other : others_) add(into, other);
+    if (patterns != nullptr) {
+      parallel_for(samples(), how, [&](index_t n, int worker) { pack(n, patterns, worker); });
+    }
+  }
+
+ protected:
+  Shared(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions)
+      : data_(reinterpret_cast<const U*>(a.data)),
+        samples_(offsets(a.samples)),
+        units_(a.units.extent),
+        unit_stride_(a.units.stride),
+        segments_(a.positions),
+        positions_(product(extents(a.positions))),
+        counts_positions_(positions && !a.positions.empty()),
+        thresholds_(static_cast<index_t>(options.thresholds.size())),
+        classes_(options.classes) {
+    for (const double threshold : options.thresholds) above_.push_back(above<T>(threshold));
+  }
+
+  index_t samples() const { return static_cast<index_t>(samples_.size()); }
+
+  /// Units of a task at most, and how many tasks there will be: samples are split where units are too few.
+  void divide(const SwitchingOptions& options, const std::vector<index_t>& shape, index_t width, index_t unit,
+              int threads) {
+    if (samples() * units_ * positions_ < kFew) threads = 1;
+    const index_t even = ceil_div(ceil_div(units_, 2 * index_t{threads}), unit) * unit;
+    width_ = std::min(width, threads == 1 ? width : even);
+    tiles_ = ceil_div(units_, width_);
+    splits_ = tiles_ >= threads ? 1 : std::min<index_t>(samples(), ceil_div(2 * index_t{threads}, tiles_));
+    threads_ = std::min<index_t>(threads, tiles_ * splits_);
+    for (index_t k = 1; k < splits_; ++k) {
+      SwitchingCounts& other = others_.emplace_back();
+      other.units = units_;
+      other.shape = shape;
+      allocate(other, options, counts_positions_);
+    }
+    lines_.resize(size(threads_));
+    for (auto& line : lines_) line.resize(size(std::max(kRun, kTogether * width_)));
+  }
+
+  virtual void count(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) = 0;
+
+  /// A sample's `on` counts above each threshold, `step` apart, become counts of states of a unit.
+  template <class Count>
+  void settle(const Count* on, index_t step, index_t unit, const std::int64_t* label, SwitchingCounts& into) const {
+    for (index_t k = 0; k < thresholds_; ++k) {
+      const auto more = k + 1 < thresholds_ ? static_cast<std::int64_t>(on[(k + 1) * step]) : 0;
+      settle_state(static_cast<std::int64_t>(on[k * step]) - more, k, unit, label, into);
+    }
+  }
+  void settle_state(std::int64_t count, index_t k, index_t unit, const std::int64_t* label,
+                    SwitchingCounts& into) const {
+    const std::size_t at = size(k * units_ + unit);
+    into.state[at] += count;
+    into.square[at] += count * count;
+    if (label != nullptr) into.class_state[size(*label * states()) * size(units_) + at] += count;
+  }
+  virtual index_t states() const { return thresholds_; }
+
+  /// One sample's bits.
+  void pack(index_t n, std::uint64_t* patterns, int worker) {
+    const index_t bits = units_ * positions_, words = ceil_div(bits, 64);
+    std::uint64_t* const to = patterns + n * words;
+    const U* const x = data_ + samples_[size(n)];
+    U* const line = lines_[size(worker)].data();
+    const auto put = [&](const U* from, index_t stride, index_t at, index_t length) {
+      unsigned char packed[kRun / 8 + 8] = {};
+      kernel<U>().signs(gathered(from, stride, length, line), length, above_[0], packed);
+      for (index_t k = 0; k < length; k += 64, at += 64) {
+        std::uint64_t word;
+        std::memcpy(&word, packed + k / 8, sizeof word);
+        if (length - k < 64) word &= (std::uint64_t{1} << (length - k)) - 1;
+        to[at / 64] |= word << (at % 64);
+        if (at % 64 != 0 && (word >> (64 - at % 64)) != 0) to[at / 64 + 1] |= word >> (64 - at % 64);
+      }
+    };
+    if (positions_ == 1) {
+      for (index_t c = 0; c < units_; c += kRun) {
+        put(x + c * unit_stride_, unit_stride_, c, std::min(kRun, units_ - c));
+      }
+      return;
+    }
+    for (index_t c = 0; c < units_; ++c) {
+      for (const Segment& s : segments_.all) {
+        put(x + c * unit_stride_ + s.offset, segments_.stride, c * positions_ + s.position, s.length);
+      }
+    }
+  }
+
+  static const U* gathered(const U* from, index_t stride, index_t length, U* line) {
+    if (stride == 1) return from;
+    for (index_t j = 0; j < length; ++j) line[j] = from[j * stride];
+    return line;
+  }
+
+  const U* data_;
+  std::vector<index_t> samples_;
+  index_t units_, unit_stride_;
+  Segments segments_;
+  index_t positions_;
+  bool counts_positions_;
+  index_t thresholds_, classes_;
+  std::vector<Above<U>> above_;
+  index_t width_ = 1, tiles_ = 1, splits_ = 1, threads_ = 1;
+  std::vector<SwitchingCounts> others_;
+  std::vector<std::vector<U>> lines_;
+};
+
+/// Positions side by side in memory: runs of one unit.
+template <class T>
+class Runs final : public Shared<T> {
+  using Base = Shared<T>;
+  using U = Bits<T>;
+
+ public:
+  Runs(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions, int threads)
+      : Base(a, options, positions) {
+    const index_t bytes = this->positions_ * this->thresholds_ * index_t{sizeof(U)};
+    this->divide(options, extents(a.positions), std::clamp<index_t>(kNearBytes / bytes, 1, 1024), 1, threads);
+    // tiles of segments whose counters stay near
+    const index_t most = std::max(kRun, kNearBytes / (index_t{sizeof(U)} * this->thresholds_ * this->width_));
+    for (std::size_t s = 0; s < this->segments_.all.size();) {
+      tiles_.push_back(s);
+      index_t length = 0;
+      while (s < this->segments_.all.size() && (length == 0 || length + this->segments_.all[s].length <= most)) {
+        length += this->segments_.all[s++].length;
+      }
+      longest_ = std::max(longest_, length);
+    }
+    tiles_.push_back(this->segments_.all.size());
+    scratch_.resize(size(this->threads_));
+    const index_t samples = std::min(kSamples, this->samples());
+    for (Scratch& s : scratch_) {
+      s.on.resize(size(this->thresholds_ * this->width_ * samples));
+      if (this->counts_positions_) s.counters.resize(size(this->thresholds_ * this->width_ * longest_));
+    }
+  }
+
+ private:
+  struct Scratch {
+    std::vector<std::uint32_t> on;  // (samples, thresholds, units)
+    std::vector<U> counters;        // (thresholds, units, positions of a tile)
+  };
+
+  void count(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) override {
+    for (index_t from = part.from; from < part.to; from += kSamples) {
+      const Part some{part.first, part.last, from, std::min(part.to, from + kSamples)};
+      Scratch& scratch = scratch_[size(worker)];
+      std::fill(scratch.on.begin(), scratch.on.end(), 0);
+      for (std::size_t t = 0; t + 1 < tiles_.size(); ++t) count_tile(some, tiles_[t], tiles_[t + 1], into, worker);
+      const index_t units = part.last - part.first;
+      for (index_t n = some.from; n < some.to; ++n) {
+        const std::uint32_t* const on = scratch.on.data() + (n - from) * this->thresholds_ * units;
+        for (index_t c = 0; c < units; ++c) {
+          this->settle(on + c, units, part.first + c, labels ? labels + n : nullptr, into);
+        }
+      }
+    }
+  }
+
+  void count_tile(const Part& part, std::size_t first, std::size_t last, SwitchingCounts& into, int worker) {
+    Scratch& scratch = scratch_[size(worker)];
+    U* const line = this->lines_[size(worker)].data();
+    const Segment* const segments = this->segments_.all.data();
+    const index_t start = segments[first].position;
+    const index_t length = segments[last - 1].position + segments[last - 1].length - start;
+    const index_t units = part.last - part.first, thresholds = this->thresholds_;
+    std::fill(scratch.counters.begin(), scratch.counters.end(), U{0});
+    const auto run = kernel<U>().run;
+    for (index_t n = part.from; n < part.to; ++n) {
+      std::uint32_t* const on = scratch.on.data() + (n - part.from) * thresholds * units;
+      const U* const sample = this->data_ + this->samples_[size(n)];
+      for (index_t c = 0; c < units; ++c) {
+        const U* const x = sample + (part.first + c) * this->unit_stride_;
+        std::int64_t zero = 0, nan = 0;
+        for (std::size_t s = first; s < last; ++s) {
+          const U* const from =
+              this->gathered(x + segments[s].offset, this->segments_.stride, segments[s].length, line);
+          for (index_t k = 0; k < thresholds; ++k) {
+            U* const counters = this->counts_positions_ ? scratch.counters.data() + (k * units + c) * length +
+                                                              (segments[s].position - start)
+                                                        : nullptr;
+            const Tally tally = run(from, segments[s].length, this->above_[size(k)], counters);
+            on[k * units + c] += static_cast<std::uint32_t>(tally.on);
+            if (k == 0) zero += tally.zero, nan += tally.nan;
+          }
+        }
+        into.zero[size(part.first + c)] += zero;
+        into.nan[size(part.first + c)] += nan;
+      }
+    }
+    if (!this->counts_positions_) return;
+    for (index_t k = 0; k < thresholds; ++k) {
+      for (index_t c = 0; c < units; ++c) {
+        std::int64_t* const to =
+            into.position.data() + ((k * this->units_ + part.first + c) * this->positions_ + start);
+        const U* const own = scratch.counters.data() + (k * units + c) * length;
+        const U* const more = own + units * length;  // above the next threshold
+        for (index_t s = 0; s < length; ++s) to[s] += static_cast<std::int64_t>(own[s]);
+        if (k + 1 == thresholds) continue;
+        for (index_t s = 0; s < length; ++s) to[s] -= static_cast<std::int64_t>(more[s]);
+      }
+    }
+  }
+
+  std::vector<std::size_t> tiles_;
+  index_t longest_ = 0;
+  std::vector<Scratch> scratch_;
+};
+
+/// Units side by side in memory (or no positions): columns of rows.
+template <class T>
+class Columns final : public Shared<T> {
+  using Base = Shared<T>;
+  using U = Bits<T>;
+
+ public:
+  Columns(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions, int threads)
+      : Base(a, options, positions), rows_(offsets(a.positions)) {
+    this->divide(options, extents(a.positions), this->positions_ == 1 ? 1024 : 256, 64, threads);
+    const index_t row = this->width_ * this->thresholds_ * index_t{sizeof(U)};
+    together_ = std::min({this->positions_, kMostRows, std::max(kTogether, kNearBytes / row)});
+    scratch_.resize(size(this->threads_));
+    const index_t samples = std::min(kSamples, this->samples());
+    for (Scratch& s : scratch_) {
+      s.totals.resize(size((this->thresholds_ + 4) * this->width_));
+      if (this->positions_ > 1) s.on.resize(size(this->thresholds_ * this->width_ * samples));
+      if (this->counts_positions_) s.counters.resize(size(this->thresholds_ * together_ * this->width_));
+      if (this->classes_ > 0) s.order.resize(size(this->samples()));
+    }
+  }
+
+ private:
+  struct Scratch {
+    std::vector<U> totals;          // (thresholds + 4, units): on, zero, nan, and what is counted twice
+    std::vector<std::uint32_t> on;  // (samples, thresholds, units)
+    std::vector<U> counters;        // (thresholds, positions of a tile, units)
+    std::vector<index_t> order;     // samples by class
+  };
+
+  void count(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) override {
+    this->positions_ == 1 ? count_rows(part, into, labels, worker) : count_maps(part, into, labels, worker);
+  }
+
+  /// Adds rows at `offset(r)`, r = 0 ... rows - 1, to totals and, if there are any, to counters.
+  template <class Offset>
+  void add_rows(const Part& part, index_t rows, const Offset& offset, Scratch& scratch, U* counters, U* line) {
+    const index_t units = part.last - part.first, thresholds = this->thresholds_;
+    U* const totals = scratch.totals.data();
+    const auto columns = kernel<U>().columns;
+    for (index_t r = 0; r < rows; r += kTogether) {
+      const index_t some = std::min(kTogether, rows - r);
+      const U* x[kTogether];
+      for (index_t k = 0; k < some; ++k) {
+        const U* const from = this->data_ + offset(r + k) + part.first * this->unit_stride_;
+        x[k] = this->gathered(from, this->unit_stride_, units, line + k * units);
+      }
+      for (index_t k = 0; k < thresholds; ++k) {
+        const Lines<U> lines{totals + k * units, totals + thresholds * units, totals + (thresholds + 1) * units};
+        U* const here = counters == nullptr ? nullptr : counters + (k * together_ + r) * units;
+        // zeros and NaNs are counted with the first threshold
+        if (k == 0) {
+          columns(x, some, units, this->above_[0], lines, here, units);
+        } else {
+          U* const aside = lines.nan + units;
+          columns(x, some, units, this->above_[size(k)], {lines.on, aside, aside + units}, here, units);
+        }
+      }
+    }
+  }
+
+  void take_special(const Part& part, Scratch& scratch, SwitchingCounts& into) const {
+    const index_t units = part.last - part.first;
+    const U* const zero = scratch.totals.data() + this->thresholds_ * units;
+    for (index_t c = 0; c < units; ++c) {
+      into.zero[size(part.first + c)] += static_cast<std::int64_t>(zero[c]);
+      into.nan[size(part.first + c)] += static_cast<std::int64_t>(zero[units + c]);
+    }
+  }
+
+  void count_rows(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) {
+    Scratch& scratch = scratch_[size(worker)];
+    index_t* const order = scratch.order.data();
+    if (labels != nullptr) {
+      for (index_t n = part.from; n < part.to; ++n) order[n] = n;
+      std::sort(order + part.from, order + part.to, [labels](index_t a, index_t b) { return labels[a] < labels[b]; });
+    }
+    const index_t units = part.last - part.first;
+    for (index_t from = part.from; from < part.to;) {
+      index_t to = std::min(part.to, from + kMostRows);
+      if (labels != nullptr) {
+        while (labels[order[to - 1]] != labels[order[from]]) --to;
+      }
+      std::fill(scratch.totals.begin(), scratch.totals.end(), U{0});
+      const auto offset = [&](index_t r) {
+        return this->samples_[size(labels != nullptr ? order[from + r] : from + r)];
+      };
+      add_rows(part, to - from, offset, scratch, nullptr, this->lines_[size(worker)].data());
+      take_special(part, scratch, into);
+      for (index_t k = 0; k < this->thresholds_; ++k) {
+        const U* const on = scratch.totals.data() + k * units;
+        for (index_t c = 0; c < units; ++c) {
+          const auto more = k + 1 < this->thresholds_ ? static_cast<std::int64_t>(on[units + c]) : 0;
+          const std::int64_t count = static_cast<std::int64_t>(on[c]) - more;
+          const std::size_t at = size(k * this->units_ + part.first + c);
+          into.state[at] += count;
+          into.square[at] += count;  // of ones
+          if (this->counts_positions_) into.position[at] += count;
+          if (labels == nullptr) continue;
+          into.class_state[size(labels[order[from]] * this->thresholds_ * this->units_) + at] += count;
+        }
+      }
+      from = to;
+    }
+  }
+
+  void count_maps(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) {
+    Scratch& scratch = scratch_[size(worker)];
+    const index_t units = part.last - part.first, thresholds = this->thresholds_;
+    for (index_t from = part.from; from < part.to; from += kSamples) {
+      const index_t to = std::min(part.to, from + kSamples);
+      std::fill(scratch.on.begin(), scratch.on.end(), 0);
+      for (index_t s = 0; s < this->positions_; s += together_) {
+        const index_t rows = std::min(together_, this->positions_ - s);
+        std::fill(scratch.counters.begin(), scratch.counters.end(), U{0});
+        for (index_t n = from; n < to; ++n) {
+          std::fill(scratch.totals.begin(), scratch.totals.end(), U{0});
+          const index_t sample = this->samples_[size(n)];
+          add_rows(
+              part, rows, [&](index_t r) { return sample + rows_[size(s + r)]; }, scratch,
+              this->counts_positions_ ? scratch.counters.data() : nullptr, this->lines_[size(worker)].data());
+          std::uint32_t* const on = scratch.on.data() + (n - from) * thresholds * units;
+          for (index_t k = 0; k < thresholds * units; ++k) on[k] += static_cast<std::uint32_t>(scratch.totals[size(k)]);
+          take_special(part, scratch, into);
+        }
+        if (this->counts_positions_) take_positions(part, s, rows, scratch, into);
+      }
+      for (index_t n = from; n < to; ++n) {
+        const std::uint32_t* const on = scratch.on.data() + (n - from) * thresholds * units;
+        for (index_t c = 0; c < units; ++c) {
+          this->settle(on + c, units, part.first + c, labels ? labels + n : nullptr, into);
+        }
+      }
+    }
+  }
+
+  void take_positions(const Part& part, index_t s, index_t rows, const Scratch& scratch, SwitchingCounts& into) const {
+    const index_t units = part.last - part.first;
+    for (index_t k = 0; k < this->thresholds_; ++k) {
+      const U* const own = scratch.counters.data() + k * together_ * units;
+      const U* const more = own + together_ * units;
+      for (index_t c = 0; c < units; ++c) {
+        std::int64_t* const to = into.position.data() + ((k * this->units_ + part.first + c) * this->positions_ + s);
+        for (index_t r = 0; r < rows; ++r) to[r] += static_cast<std::int64_t>(own[r * units + c]);
+        if (k + 1 == this->thresholds_) continue;
+        for (index_t r = 0; r < rows; ++r) to[r] -= static_cast<std::int64_t>(more[r * units + c]);
+      }
+    }
+  }
+
+  std::vector<index_t> rows_;  // offsets of positions
+  index_t together_;
+  std::vector<Scratch> scratch_;
+};
+
+/// Which place of a window holds the largest number.
+template <class T>
+class Pooled final : public Shared<T> {
+  using Base = Shared<T>;
+  using U = Bits<T>;
+
+ public:
+  Pooled(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions, int threads)
+      : Base(a, options, positions), windows_(*options.window, a.positions) {
+    this->divide(options, options.window->outputs(extents(a.positions)), 1024, 1, threads);
+    rows_.resize(size(this->threads_));
+    for (auto& row : rows_) row.resize(size(windows_.places));
+  }
+
+ private:
+  index_t states() const override { return windows_.places - 1; }
+
+  void count(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) override {
+    std::vector<std::int64_t>& row = rows_[size(worker)];
+    const index_t outputs = windows_.count();
+    for (index_t n = part.from; n < part.to; ++n) {
+      for (index_t c = part.first; c < part.last; ++c) {
+        const U* const x = this->data_ + this->samples_[size(n)] + c * this->unit_stride_;
+        std::fill(row.begin(), row.end(), 0);
+        for (index_t o = 0; o < outputs; ++o) {
+          const auto [place, nan] = windows_.argmax(x, o, static_cast<signed_of<U>>(kInfinity<T>));
+          into.nan[size(c)] += nan;
+          ++row[size(place)];
+          if (place > 0 && this->counts_positions_) {
+            ++into.position[size(((place - 1) * this->units_ + c) * outputs + o)];
+          }
+        }
+        for (index_t k = 1; k < windows_.places; ++k) {
+          this->settle_state(row[size(k)], k - 1, c, labels ? labels + n : nullptr, into);
+        }
+      }
+    }
+  }
+
+  Windows windows_;
+  std::vector<std::vector<std::int64_t>> rows_;
+};
+
+template <class Numbers>
+void add_each(Numbers& to, const Numbers& from) {
+  for (std::size_t k = 0; k < from.size(); ++k) to[k] += from[k];
+}
+
+}  // namespace
+
+void allocate(SwitchingCounts& counts, const SwitchingOptions& options, bool positions) {
+  const std::size_t units = size(counts.units), states = size(options.states() - 1) * units;
+  counts.state.assign(states, 0);
+  counts.zero.assign(units, 0);
+  counts.nan.assign(units, 0);
+  counts.square.assign(states, 0);
+  if (positions && !counts.shape.empty()) counts.position.assign(states * size(product(counts.shape)), 0);
+  counts.class_state.assign(size(options.classes) * states, 0);
+  counts.class_observations.assign(size(options.classes), 0);
+}
+
+void add(SwitchingCounts& to, const SwitchingCounts& from) {
+  add_each(to.state, from.state);
+  add_each(to.zero, from.zero);
+  add_each(to.nan, from.nan);
+  add_each(to.square, from.square);
+  add_each(to.position, from.position);
+  add_each(to.class_state, from.class_state);
+}
+
+void forget_positions(SwitchingCounts& counts) {
+  counts.shape_varies = true;
+  counts.shape.clear();
+  counts.position.clear();
+  counts.position.shrink_to_fit();
+  counts.patterns.clear();
+  counts.patterns.shrink_to_fit();
+}
+
+template <class T>
+std::unique_ptr<Counting> counting(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions,
+                                   int threads) {
+  if (options.window) return std::make_unique<Pooled<T>>(a, options, positions, threads);
+  if (product(extents(a.positions)) == 1 || (a.units.stride == 1 && a.units.extent > 1)) {
+    return std::make_unique<Columns<T>>(a, options, positions, threads);
+  }
+  return std::make_unique<Runs<T>>(a, options, positions, threads);
+}
+
+template std::unique_ptr<Counting> counting(const ActivationsView<const double>&, const SwitchingOptions&, bool, int);
+template std::unique_ptr<Counting> counting(const ActivationsView<const float>&, const SwitchingOptions&, bool, int);
+template std::unique_ptr<Counting> counting(const ActivationsView<const bf16>&, const SwitchingOptions&, bool, int);
+template std::unique_ptr<Counting> counting(const ActivationsView<const f16>&, const SwitchingOptions&, bool, int);
+
+}  // namespace netassay::complexity

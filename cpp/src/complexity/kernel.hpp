@@ -1,0 +1,100 @@
+#pragma once
+/// What states are counted with, one table of functions per instruction set.
+///
+/// This header is all that an instruction-set unit includes: nothing here needs code of its own.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace netassay::complexity {
+
+using index_t = std::ptrdiff_t;
+
+/// Numbers of a run at most: what it holds stays in the nearest cache, and counts of a run fit into two bytes.
+inline constexpr index_t kRun = 8192;
+/// Rows that are counted side by side. More would share too few places of the nearest cache where rows are a power of
+/// two long.
+inline constexpr index_t kTogether = 8;
+/// Rows whose counts fit into two bytes, and so samples that are counted before counts are added to the state.
+inline constexpr index_t kMostRows = 16384;
+/// Bytes between what is read and what is asked for: a page, since the processor's own guess ends with it.
+inline constexpr index_t kAhead = 4096;
+
+template <class U>
+struct Signed;
+template <>
+struct Signed<std::uint16_t> {
+  using type = std::int16_t;
+};
+template <>
+struct Signed<std::uint32_t> {
+  using type = std::int32_t;
+};
+template <>
+struct Signed<std::uint64_t> {
+  using type = std::int64_t;
+};
+template <class U>
+using signed_of = typename Signed<U>::type;
+
+/// x > t for numbers as they are stored: bits, whatever the processor does with denormals. With the bits of negative
+/// numbers flipped (`flip`; needed for t < 0 alone) their order as integers is that of the numbers, a NaN lies outside
+/// -infinity ... infinity, and x > t where bits + add < limit, as signed integers.
+template <class U>
+struct Above {
+  U add;
+  signed_of<U> limit;
+  signed_of<U> infinity;
+  bool flip;
+};
+
+/// Of a run: numbers above the threshold, zeros of either sign, NaNs.
+struct Tally {
+  index_t on, zero, nan;
+};
+
+template <class U>
+struct Lines {
+  U *on, *zero, *nan;
+};
+
+/// Sums of x and x^2, in float64.
+struct Sum {
+  double plain, square;
+};
+
+template <class U>
+struct CountKernel {
+  /// One run of 1 <= n <= kRun numbers; adds 1 to counts[j] where x[j] is on, if there are counts.
+  Tally (*run)(const U* x, index_t n, Above<U> above, U* counts);
+  /// `rows` <= kTogether rows of n numbers: adds to the totals of every column, and to counts[r * pitch + j], if there
+  /// are counts.
+  void (*columns)(const U* const* x, index_t rows, index_t n, Above<U> above, Lines<U> totals, U* counts,
+                  index_t pitch);
+  /// Bit j % 8 of byte j / 8 is set where x[j] is on; the rest of the last byte is 0.
+  void (*signs)(const U* x, index_t n, Above<U> above, unsigned char* bits);
+};
+
+/// Sums of float32 or float64.
+template <class T>
+struct SumKernel {
+  Sum (*run)(const T* x, index_t n);
+  /// Adds to the sums of every column.
+  void (*columns)(const T* const* x, index_t rows, index_t n, double* plain, double* square);
+};
+
+struct Kernels {
+  CountKernel<std::uint16_t> two;
+  CountKernel<std::uint32_t> four;
+  CountKernel<std::uint64_t> eight;
+  SumKernel<float> f32;
+  SumKernel<double> f64;
+};
+
+extern const Kernels kCountsBaseline;
+#if defined(__x86_64__)
+extern const Kernels kCountsAvx2;
+extern const Kernels kCountsAvx512;
+#endif
+
+}  // namespace netassay::complexity

@@ -1,0 +1,232 @@
+"""What counts say: entropies, their bias, effective samples, dead and linear units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netassay.base.errors import TooFewRows
+
+from .rules import RULES
+
+if TYPE_CHECKING:
+    from netassay._core.complexity import Switching as Native
+
+Float64: TypeAlias = NDArray[np.float64]
+Int64: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Complexity:
+    """How often units switch between the linear pieces of their nonlinearity.
+
+    With p_k the share of the numbers of a unit that are in state k of K, C = -sum p_k log2 p_k (plug-in). `channel`
+    rule: a unit is one of C channels, p over samples and positions; `position` rule: a unit is a channel at a position,
+    p over samples. Without position axes the two are one. (Janik, Witaszczyk, arXiv 2006.04791; of the paper only the
+    abstract and its authors' related code could be consulted: that code confirms the state 1[a > 0], not how
+    convolutions are averaged, so both rules are given and no table of the paper is claimed.)
+
+    Attributes:
+        channel_bits: (C,) float64, bits, in [0, log2 K]; 0 exactly where a unit never switches.
+        position_bits: (C, *positions) float64, bits. None: positions were not counted, or their shape has varied.
+        mean_channel, mean_position: bits per unit.
+        total_channel, total_position: bits, sum over the units of the rule. The latter, and the former times the number
+            of positions, bound the joint entropy of a sample's states from above.
+        channel_miller_madow, position_miller_madow: as the bits, + (occupied states - 1) / (2 n ln 2) for the bias of
+            sampling, at most log2 K; n = observations, samples.
+        mean_channel_miller_madow, mean_position_miller_madow: bits per unit.
+        shares: (K, C) float64, p by the channel rule.
+        dead, dead_position: share of units that were always off, by either rule; ReLU and ReLU6 only, else None.
+        linear, linear_position: share of units that were always in one and the same piece that is linear and not
+            constant. None for rules that say nothing of pieces (gate_sign, threshold).
+        hamming: mean over pairs of samples of the share of units (position rule) whose states differ,
+            (1/D) sum_j (n^2 - sum_k n_jk^2) / (n (n - 1)), for two states (1/D) sum 2 k (n - k) / (n (n - 1)).
+        effective_samples: (C,) float64: independent samples that would tell p as well as all positions of all samples
+            do, n_eff = p (1 - p) / Var p, Var p = (q - on^2 / n) / (n (n - 1) positions^2),
+            q = sum over samples of (positions that are on)^2; infinite where p is the same in every sample, NaN where
+            it is undefined (one sample, a unit that never switches, positions that varied). Of several states the
+            smallest.
+        label_information: (C,) float64, bits: mutual information of a unit's state (channel rule) and the label,
+            plug-in. None without classes.
+        samples: n. positions: of a sample; None where that varied. observations: numbers of each channel.
+        zeros, nans: numbers that were zero; that were NaN (windows that held one).
+        rule, thresholds: what was counted.
+        flags: "single_sample", "shape_varies" (position counts stopped, channel counts went on), "nan", "always" (some
+            channel never switched), "no_positions" (they were not counted).
+    """
+
+    channel_bits: Float64
+    position_bits: Float64 | None
+    mean_channel: float
+    mean_position: float | None
+    total_channel: float
+    total_position: float | None
+    channel_miller_madow: Float64
+    position_miller_madow: Float64 | None
+    mean_channel_miller_madow: float
+    mean_position_miller_madow: float | None
+    shares: Float64
+    dead: float | None
+    dead_position: float | None
+    linear: float | None
+    linear_position: float | None
+    hamming: float | None
+    effective_samples: Float64
+    label_information: Float64 | None
+    samples: int
+    positions: int | None
+    observations: int
+    zeros: int
+    nans: int
+    rule: str
+    thresholds: tuple[float, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def position_information(self) -> Float64 | None:
+        """(C,) float64, bits: mutual information of a channel's state and its position, C_channel minus the mean of
+        C_position over positions; >= 0."""
+        if self.position_bits is None:
+            return None
+        information: Float64 = self.channel_bits - self.position_bits.reshape(len(self.channel_bits), -1).mean(axis=1)
+        return np.maximum(information, 0.0)
+
+
+def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> Complexity:
+    """The result of a state's counts."""
+    counts = native.counts()
+    samples, observations = counts["samples"], counts["observations"]
+    if samples == 0:
+        raise TooFewRows("Switching.result: got no samples, expected at least one")
+    pieces = rule != "identity"
+    channel = _occupancy(counts["state"], observations, pieces)
+    position = _positions(counts, channel, pieces)
+    bits = entropy(channel, observations)
+    most = math.log2(len(channel))
+    corrected = miller_madow(bits, channel, observations, most)
+    by_position, corrected_positions = None, None
+    if position is not None:
+        shape = (len(bits), *counts["shape"])
+        by_position = entropy(position, samples).reshape(shape)
+        corrected_positions = miller_madow(by_position, position.reshape(-1, *shape), samples, most)
+    varies = counts["shape_varies"]
+    unlabelled = len(counts["class_observations"]) == 0
+    flags = {
+        "single_sample": samples == 1,
+        "shape_varies": varies,
+        "nan": bool(counts["nan"].any()),
+        "always": bool((channel == observations).any()),
+        "no_positions": position is None and not varies,
+    }
+    return Complexity(
+        channel_bits=_read_only(bits),
+        position_bits=None if by_position is None else _read_only(by_position),
+        mean_channel=float(bits.mean()),
+        mean_position=None if by_position is None else float(by_position.mean()),
+        total_channel=float(bits.sum()),
+        total_position=None if by_position is None else float(by_position.sum()),
+        channel_miller_madow=_read_only(corrected),
+        position_miller_madow=None if corrected_positions is None else _read_only(corrected_positions),
+        mean_channel_miller_madow=float(corrected.mean()),
+        mean_position_miller_madow=None if corrected_positions is None else float(corrected_positions.mean()),
+        shares=_read_only(channel / observations),
+        dead=_always(channel, observations, RULES[rule].dead),
+        dead_position=None if position is None else _always(position, samples, RULES[rule].dead),
+        linear=_always(channel, observations, _linear(rule, len(channel))),
+        linear_position=None if position is None else _always(position, samples, _linear(rule, len(channel))),
+        hamming=None if position is None or samples == 1 else hamming(position, samples),
+        effective_samples=_read_only(effective_samples(counts, pieces)),
+        label_information=None if unlabelled else _read_only(label_information(counts, bits, pieces)),
+        samples=samples,
+        positions=None if varies else math.prod(counts["shape"]),
+        observations=observations,
+        zeros=int(counts["zero"].sum()),
+        nans=int(counts["nan"].sum()),
+        rule=rule,
+        thresholds=thresholds,
+        flags=tuple(name for name, holds in flags.items() if holds),
+    )
+
+
+def _occupancy(state: Int64, total: int, pieces: bool) -> Int64:
+    """Counts of all K states, (K, ...), from those of 1 ... K - 1; all in one where a rule has no pieces."""
+    if not pieces:
+        return np.full((1, *state.shape[1:]), total, np.int64)
+    return np.concatenate([total - state.sum(axis=0, keepdims=True), state])
+
+
+def _positions(counts: dict[str, Any], channel: Int64, pieces: bool) -> Int64 | None:
+    """(K, C * positions)."""
+    if counts["shape_varies"]:
+        return None
+    if math.prod(counts["shape"]) == 1:
+        return channel
+    if counts["position"].size == 0:
+        return None
+    state = counts["position"].reshape(len(counts["position"]), -1)
+    return _occupancy(state, counts["samples"], pieces)
+
+
+def entropy(states: Int64, total: int | Int64) -> Float64:
+    """-sum p log2 p over the first axis, in bits; 0 log2 0 = 0."""
+    p = states / total
+    terms = np.zeros_like(p)
+    np.log2(p, out=terms, where=p > 0)
+    return np.maximum(-(p * terms).sum(axis=0), 0.0)
+
+
+def miller_madow(bits: Float64, states: Int64, total: int, most: float) -> Float64:
+    """bits + (occupied states - 1) / (2 total ln 2), at most `most`."""
+    occupied = (states > 0).sum(axis=0).reshape(bits.shape)
+    return np.minimum(bits + (occupied - 1) / (2 * total * math.log(2)), most)
+
+
+def hamming(states: Int64, samples: int) -> float:
+    """Mean share of units whose states differ between two samples; see `Complexity`."""
+    same = (states.astype(np.float64) ** 2).sum(axis=0)
+    return float(((float(samples) ** 2 - same) / (float(samples) * (samples - 1))).mean())
+
+
+def effective_samples(counts: dict[str, Any], pieces: bool) -> Float64:
+    """See `Complexity`."""
+    state, square = counts["state"].astype(np.float64), counts["square"].astype(np.float64)
+    n, total = counts["samples"], counts["observations"]
+    undefined = np.full(state.shape[1:], np.nan)
+    if n == 1 or counts["shape_varies"] or not pieces:
+        return undefined
+    p = state / total
+    positions = total / n
+    variance = np.maximum(square - state**2 / n, 0.0) / (n * (n - 1.0) * positions**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = np.where((state > 0) & (state < total), p * (1 - p) / variance, np.nan)
+    return np.fmin.reduce(each, axis=0)
+
+
+def label_information(counts: dict[str, Any], bits: Float64, pieces: bool) -> Float64:
+    """Entropy of the state minus its mean within the classes, weighted by their shares."""
+    if not pieces:
+        return np.zeros_like(bits)
+    within = np.zeros_like(bits)
+    for state, total in zip(counts["class_state"], counts["class_observations"].tolist(), strict=True):
+        if total > 0:
+            within += total / counts["observations"] * entropy(_occupancy(state, total, True), total)
+    return np.maximum(bits - within, 0.0)
+
+
+def _linear(rule: str, states: int) -> tuple[int, ...]:
+    """Of a maximum and of the identity every piece is linear."""
+    return tuple(range(states)) if rule in ("maxpool", "identity") else RULES[rule].linear
+
+
+def _always(states: Int64, total: int, which: tuple[int, ...]) -> float | None:
+    """Share of units that are always in one of these states; None where there is none such."""
+    return float((states[list(which)] == total).any(axis=0).mean()) if which else None
+
+
+def _read_only(values: Float64) -> Float64:
+    values.flags.writeable = False
+    return values
