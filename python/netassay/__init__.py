@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         TooFewRows,
         UnsupportedLayout,
     )
-    from netassay.report import Report
+    from netassay.report import History, Report
     from netassay.stats.moments import Moments
     from netassay.verbs.plan import Plan, plan
     from netassay.verbs.project import Projection, Projections, project
@@ -57,6 +57,7 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "netassay.base.errors"),
+    "History": "netassay.report",
     "Moments": "netassay.stats.moments",
     "Plan": "netassay.verbs.plan",
     "Projection": "netassay.verbs.project",
@@ -78,6 +79,7 @@ __all__ = [
     "DTypeError",
     "DomainError",
     "ForkError",
+    "History",
     "LayoutError",
     "LimitExceeded",
     "Moments",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import DataLoader
 
-    from netassay.report import Report
+    from netassay.report import History, Report
 
 #: Passes a loop's items on and may show how far it is: track(items, label).
 Track: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -42,11 +42,21 @@ class Projected:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the demo shows: accuracy on held-out digits, in [0, 1], the report, and one Projected per delta."""
+    """What the demo shows.
+
+    Attributes:
+        accuracy: on held-out digits, in [0, 1].
+        report: of the whole training, and of the trained network.
+        projected: one for each delta.
+        history: complexity on the held-out digits before training and after each epoch; accuracies: the same of
+            accuracy.
+    """
 
     accuracy: float
     report: Report
     projected: tuple[Projected, ...]
+    history: History
+    accuracies: tuple[float, ...]
 
     def __str__(self) -> str:
         rows = "\n".join(
@@ -55,8 +65,15 @@ class Outcome:
         return (
             f"accuracy on held-out digits: {self.accuracy:.1%}\n\n{self.report}\n\n"
             "accuracy when every layer is projected onto the directions that carry delta of its variance\n"
-            f"delta   mean saturation   leading directions   random subspaces\n{rows}"
+            f"delta   mean saturation   leading directions   random subspaces\n{rows}\n\n"
+            "complexity on held-out digits over training: bits per unit, and per unit at each position\n"
+            f"epoch   accuracy   channels   positions\n{self._course()}"
         )
+
+    def _course(self) -> str:
+        channel, position = (self.history[f"complexity.eval.mean_{rule}"].values for rule in ("channel", "position"))
+        lines = zip(self.history.steps, self.accuracies, channel, position, strict=True)
+        return "\n".join(f"{epoch:>5g}   {hit:>8.1%}   {c:>8.3f}   {p:>9.3f}" for epoch, hit, c, p in lines)
 
 
 def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: items) -> Outcome:
@@ -84,13 +101,29 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
             hits = torch.cat([model(images).argmax(1) == labels for images, labels in test])
         return float(hits.float().mean())
 
-    with netassay.watch(model, delta=0.99) as watch:
-        model.train()
-        for epoch in range(epochs):
-            for images, labels in track(train, f"epoch {epoch + 1} of {epochs}"):
+    accuracies = []
+
+    def follow(epoch: int) -> None:
+        """One evaluation that is the course's alone: the report is of the training and of the trained network."""
+        watch.pause()
+        course.resume()
+        accuracies.append(accuracy())
+        course.snapshot(epoch)
+        course.pause()
+        watch.resume()
+
+    with (
+        netassay.watch(model, measures=("saturation", "complexity"), delta=0.99) as watch,
+        netassay.watch(model, measures=("complexity",)) as course,
+    ):
+        follow(0)
+        for epoch in range(1, epochs + 1):
+            model.train()
+            for images, labels in track(train, f"epoch {epoch} of {epochs}"):
                 optimizer.zero_grad()
                 cross_entropy(model(images), labels).backward()
                 optimizer.step()
+            follow(epoch)
         plain = accuracy()
 
     projected = []
@@ -104,7 +137,7 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
 
     structure = netassay.measure_structure(model, torch.zeros(1, 1, 8, 8))
     report = join(join(watch.report(), netassay.measure_weights(model)), structure)
-    return Outcome(plain, report, tuple(projected))
+    return Outcome(plain, report, tuple(projected), course.history, tuple(accuracies))
 
 
 def network() -> nn.Module:

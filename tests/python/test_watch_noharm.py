@@ -599,10 +599,8 @@ def test_a_devices_statistics_ignore_autocast_grad_and_inference_mode(device: st
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a watch accumulate outputs of the CPU as it does those of a device."""
 
-    def make(width: int, *, precision: str, memory: float) -> DeviceMoments:
-        return DeviceMoments(width, torch.device("cpu"), precision)
-
-    monkeypatch.setattr("netassay.verbs.recorder.Moments", make)
+    monkeypatch.setattr("netassay.verbs.probes.on_host", lambda tensor: False)
+    monkeypatch.setattr("netassay.verbs.recorder.on_host", lambda tensor: False)
 
 
 @pytest.mark.usefixtures("on_device")

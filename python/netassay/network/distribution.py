@@ -41,7 +41,7 @@ class Values:
         quantiles: float64, in the order in which they were asked for: linear between order statistics, each of which is
             off by less than 2^-7 of itself (where its magnitude is from 2^-126 to 2^128). Exact where all values were
             bfloat16.
-        density: (edges, counts) on the grid of `LinkWeights.density`; counts (uint64) are exact.
+        density: uint64, counts between neighbouring edges of `grid()`, which all weights and values share. Exact.
         nonfinite: NaNs and infinities, left out.
         flags: "constant" (all values equal), "zero" (all are 0), "single" (N = 1), "nonfinite" (some were left out).
     """
@@ -56,7 +56,7 @@ class Values:
     zero_share: float
     positive_share: float
     quantiles: Float64
-    density: tuple[Float64, NDArray[np.uint64]]
+    density: NDArray[np.uint64]
     nonfinite: int
     flags: tuple[str, ...]
 
@@ -175,7 +175,7 @@ class Distribution:
         }
         return Values(
             count, mean, variance, skewness, kurtosis, minimum, maximum, zeros / count, state.positives / count,
-            frozen(values), (frozen(native.grid()), frozen(density)), left_out,
+            frozen(values), frozen(density), left_out,
             tuple(flag for flag, holds in flags.items() if holds),
         )  # fmt: skip
 

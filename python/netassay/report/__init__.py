@@ -1,6 +1,7 @@
 """Where measurements go: rows, coverage, findings and provenance in one Report. No numerics here."""
 
 from .findings import algebra_findings, findings, persistence_findings, saturation_findings
+from .history import History
 from .join import join
 from .report import Report
 from .rows import Coverage, Finding, Row, Skipped, UnknownLayer
@@ -8,6 +9,7 @@ from .rows import Coverage, Finding, Row, Skipped, UnknownLayer
 __all__ = [
     "Coverage",
     "Finding",
+    "History",
     "Report",
     "Row",
     "Skipped",

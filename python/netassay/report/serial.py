@@ -31,6 +31,9 @@ MEASURES = {
     "saturation": ("netassay.saturation", "Saturation"),
     "effective_dimension": ("netassay.saturation", "EffectiveDimension"),
     "persistence": ("netassay.persistence", "NeuralPersistence"),
+    "complexity": ("netassay.complexity", "Complexity"),
+    "neuron_strength": ("netassay.network", "Values"),
+    "neuron_activation": ("netassay.network", "Values"),
     "algebra": ("netassay.algebra", "Algebra"),
 }
 # the same of whole networks: key of a report's totals -> module and name

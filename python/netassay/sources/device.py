@@ -1,18 +1,21 @@
-"""Moments of activations that lie on another device, accumulated there by torch operations.
+"""States of activations that lie on another device, accumulated there by torch operations.
 
 No activation crosses to the host and nothing waits for the device: counts are tensors until a result is asked for.
-Rows are centred at their batch's mean, multiplied in float32 (float64 for float64 rows and precision "exact") in
-blocks of 1024 rows, and folded into a float64 scatter matrix by the same formula as netassay.Moments.
+Moments: rows are centred at their batch's mean, multiplied in float32 (float64 for float64 rows and precision "exact")
+in blocks of 1024 rows, and folded into a float64 scatter matrix by the same formula as netassay.Moments. Switching: the
+same integers as netassay.complexity.Switching counts.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from netassay.complexity import Switching
 from netassay.stats.moments import Moments
 
 if TYPE_CHECKING:
@@ -117,6 +120,106 @@ class DeviceMoments:
             self.mean += mean.to(device)
             self.scatter += scatter.to(device)
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Counts of the samples of one shape of positions, as `Switching.add_counts` takes them; tensors on the device.
+
+    Attributes:
+        state: (K - 1, C, *positions), or (K - 1, C) where positions are not counted. zero, nan: (C,). square: (K - 1, C).
+    """
+
+    samples: int
+    state: Tensor
+    zero: Tensor
+    nan: Tensor
+    square: Tensor
+
+    def __add__(self, other: _Counts) -> _Counts:
+        return _Counts(
+            self.samples + other.samples,
+            self.state + other.state,
+            self.zero + other.zero,
+            self.nan + other.nan,
+            self.square + other.square,
+        )
+
+
+class DeviceSwitching:
+    """Switching on a device; `to_switching` brings it to the host.
+
+    Args:
+        empty: says what is counted. device: where.
+    """
+
+    #: What is counted by comparisons alone.
+    RULES: ClassVar[tuple[str, ...]] = (
+        "relu", "leaky_relu", "prelu", "relu6", "hardtanh", "gate_sign", "threshold", "identity"
+    )  # fmt: skip
+
+    def __init__(self, empty: Switching, device: torch.device) -> None:
+        self._host, self.device = empty, device
+        self._counts: dict[tuple[int, ...], _Counts] = {}
+
+    @property
+    def units(self) -> int:
+        """C; 0 before the first update."""
+        return next((len(counts.zero) for counts in self._counts.values()), self._host.units)
+
+    def config(self) -> dict[str, Any]:
+        """See `Switching.config`."""
+        return self._host.config()
+
+    def update(self, a: Tensor) -> None:
+        """Takes what enters a nonlinearity, in the layout of the state."""
+        import torch
+
+        config = self.config()
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            a = a.detach()
+            if config["layout"] != "channels_first":
+                a = a.movedim(-1, 1)
+            others = [axis for axis in range(a.ndim) if axis != 1]
+            above = [a > t for t in config["thresholds"]]
+            exactly = [one & ~more for one, more in zip(above, above[1:], strict=False)] + above[-1:]
+            by_sample = torch.stack([each.flatten(2).sum(2) if a.ndim > 2 else each.long() for each in exactly])
+            positions = config["positions"] and a.ndim > 2
+            state = torch.stack([each.sum(0) for each in exactly]) if positions else by_sample.sum(1)
+            counts = _Counts(len(a), state, (a == 0).sum(others), a.isnan().sum(others), by_sample.square().sum(1))
+            self._take(tuple(a.shape[2:]), counts)
+
+    def merge(self, other: DeviceSwitching | Switching) -> None:
+        """Takes all that `other` has seen."""
+        import torch
+
+        host = self._host.copy()
+        host.merge(other if isinstance(other, Switching) else other._host)
+        self._host = host
+        if isinstance(other, DeviceSwitching):
+            with torch.inference_mode():
+                for shape, counts in other._counts.items():
+                    self._take(shape, counts)
+
+    def _take(self, shape: tuple[int, ...], counts: _Counts) -> None:
+        standing = self._counts.get(shape)
+        self._counts[shape] = counts if standing is None else standing + counts
+
+    def clear(self) -> None:
+        """Forgets all that was seen."""
+        self._host.clear()
+        self._counts.clear()
+
+    def to_switching(self) -> Switching:
+        """The same state on the host. Waits for the device."""
+        host = self._host.copy()
+        for shape, counts in self._counts.items():
+            state, zero, nan, square = (
+                each.cpu().numpy() for each in (counts.state, counts.zero, counts.nan, counts.square)
+            )
+            of_two = state[0] if len(state) == 1 else state
+            host.add_counts(samples=counts.samples, state=of_two, shape=shape, zero=zero, nan=nan, square=square)
+        return host
 
 
 @contextlib.contextmanager

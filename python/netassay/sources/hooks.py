@@ -1,4 +1,4 @@
-"""A running module -> (layer, mode, call, output): what hangs on a module, and what a watch hangs on it.
+"""A running module -> (layer, mode, call, array): what hangs on a module, and what a watch hangs on it.
 
 Rules that keep the training as it is: a hook returns nothing, raises nothing (an internal error is counted, logged
 once, and after three switches that layer off), changes nothing, and draws from no random generator of the training's.
@@ -16,8 +16,11 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from netassay.sources import sites as _sites
+from netassay.sources.sites import Site, hidden
+
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _log = logging.getLogger("netassay")
 
@@ -33,6 +36,15 @@ class Listener(Protocol):
 
     def observe(self, run: Any, layer: str, module: nn.Module, output: object) -> None:
         """A layer has made an output, which may change as soon as this returns."""
+
+    def entering(self, run: Any, site: Site, tensor: Tensor) -> None:
+        """A nonlinearity is about to run on a tensor, which may change as soon as this returns."""
+
+    def leaving(self, run: Any, site: Site, tensor: Tensor) -> None:
+        """It has put out a tensor."""
+
+    def refused(self, run: Any, site: str, why: str) -> None:
+        """A nonlinearity has no pieces that could be counted."""
 
     def commit(self, run: Any) -> None:
         """The pass has ended well."""
@@ -68,7 +80,7 @@ class _Start(_Tap):
     __slots__ = ()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not _hidden():
+        if not hidden():
             self.taps._start(module, args, kwargs)
 
 
@@ -76,7 +88,7 @@ class _End(_Tap):
     __slots__ = ()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
-        if not _hidden():
+        if not hidden():
             self.taps._end()
 
 
@@ -88,19 +100,8 @@ class _Probe(_Tap):
         self.layer = layer
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        if not _hidden():
+        if not hidden():
             self.taps._show(self.layer, module, output)
-
-
-def _hidden() -> bool:
-    """Whether this call is no pass of its own: compiled, traced, or recomputed inside backward."""
-    import torch
-
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._current_graph_task_id() != -1
-    )
 
 
 def _said(error: Exception) -> str:
@@ -126,7 +127,31 @@ class _Pass(threading.local):
     open: bool = False
     depth: int = 0  # calls of the root inside the pass's own
     run: Any = None  # None: the pass is left out
+    mode: Any = None  # what shows its sites
     outer: BaseException | None = None  # the exception being handled when it began
+
+
+class _SitesOf:
+    """The sites of a pass, on their way to the listener."""
+
+    __slots__ = ("run", "taps")
+
+    def __init__(self, taps: Taps, run: Any) -> None:
+        self.taps, self.run = taps, run
+
+    def entering(self, site: Site, tensor: Tensor) -> None:
+        if not self.taps.off(site.name):
+            self.taps.listener.entering(self.run, site, tensor)
+
+    def leaving(self, site: Site, tensor: Tensor) -> None:
+        if not self.taps.off(site.name):
+            self.taps.listener.leaving(self.run, site, tensor)
+
+    def refused(self, name: str, why: str) -> None:
+        self.taps.listener.refused(self.run, name, why)
+
+    def failed(self, place: str, error: Exception) -> None:
+        self.taps.fault(place, error)
 
 
 class Taps:
@@ -134,10 +159,19 @@ class Taps:
 
     Args:
         every: each k-th pass of the root is shown, counted per mode, the first included.
+        sites: what sees the nonlinearities of a pass; None: they are not shown.
     """
 
-    def __init__(self, root: nn.Module, layers: Mapping[str, nn.Module], listener: Listener, every: int) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        layers: Mapping[str, nn.Module],
+        listener: Listener,
+        every: int,
+        sites: _sites.Watcher | None = None,
+    ) -> None:
         self.root, self.layers, self.listener, self.every = root, dict(layers), listener, every
+        self.sites = sites
         self.passes: dict[str, int] = {}
         self.faults: dict[str, list[str]] = {}
         self._lock = threading.Lock()
@@ -198,6 +232,8 @@ class Taps:
         try:
             if self._due(mode):
                 current.run = self.listener.begin(mode, args, kwargs)
+            if self.sites is not None and current.run is not None:
+                current.mode = self.sites.push(_SitesOf(self, current.run))
         except Exception as error:
             self.fault("the start of a pass", error)
 
@@ -208,21 +244,23 @@ class Taps:
         if current.depth > 0:
             current.depth -= 1
             return
-        run, failed = current.run, sys.exc_info()[1] is not current.outer
-        current.open, current.run, current.outer = False, None, None
-        self._close(run, failed)
+        run, mode, failed = current.run, current.mode, sys.exc_info()[1] is not current.outer
+        current.open, current.run, current.mode, current.outer = False, None, None, None
+        self._close(run, mode, failed)
 
     def _drop(self) -> None:
         current = self._pass
         if current.open:
-            run = current.run
-            current.open, current.depth, current.run, current.outer = False, 0, None, None
-            self._close(run, failed=True)
+            run, mode = current.run, current.mode
+            current.open, current.depth, current.run, current.mode, current.outer = False, 0, None, None, None
+            self._close(run, mode, failed=True)
 
-    def _close(self, run: Any, failed: bool) -> None:
+    def _close(self, run: Any, mode: Any, failed: bool) -> None:
         if run is None:
             return
         try:
+            if mode is not None:
+                _sites.pop(mode)
             (self.listener.rollback if failed else self.listener.commit)(run)
         except Exception as error:
             self.fault("the end of a pass", error)

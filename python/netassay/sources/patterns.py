@@ -53,6 +53,31 @@ def choose(
     return left
 
 
+class Matcher:
+    """Whether patterns select a name that is not known beforehand; as `choose`, but for what matches nothing.
+
+    Args:
+        patterns: a glob or a sequence of them. what: names the option in errors.
+
+    Raises:
+        SelectionError: no pattern.
+    """
+
+    def __init__(self, patterns: object, *, what: str) -> None:
+        self.patterns = tuple(_sequence(patterns, types=False, what=what))
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, name: str) -> bool:
+        if name not in self._known:
+            chosen = False
+            for pattern in self.patterns:
+                glob = pattern.removeprefix("!")
+                if fnmatch.fnmatchcase(name, glob) if wild(glob) else name == glob:
+                    chosen = glob == pattern
+            self._known[name] = chosen
+        return self._known[name]
+
+
 def named(pattern: str, names: Mapping[Thing, Sequence[str]]) -> list[Thing]:
     """The things with a name that one pattern matches; without wildcards it is the name itself."""
     if not wild(pattern):
@@ -65,7 +90,7 @@ def wild(pattern: str) -> bool:
     return any(c in pattern for c in _WILD)
 
 
-def _sequence(patterns: object, types: bool) -> list[Any]:
+def _sequence(patterns: object, types: bool, what: str = "layers") -> list[Any]:
     kinds = (str, type) if types else (str,)
     if isinstance(patterns, kinds):
         patterns = [patterns]
@@ -75,4 +100,4 @@ def _sequence(patterns: object, types: bool) -> list[Any]:
             only_excludes = all(isinstance(p, str) and p.startswith("!") for p in several)
             return ["*", *several] if only_excludes else several
     expected = "a pattern, a module type, or a sequence of them" if types else "a pattern or a sequence of them"
-    raise SelectionError(f"layers: got {patterns!r}, expected {expected}")
+    raise SelectionError(f"{what}: got {patterns!r}, expected {expected}")

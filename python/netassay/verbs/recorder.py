@@ -1,4 +1,4 @@
-"""What a watch keeps: outputs of layers in, one mergeable state per (layer, mode) out.
+"""What a watch keeps: what layers and sites show in, one mergeable state per (measure, layer or site, mode) out.
 
 A pass gathers into states of its own, which join the standing ones only when the pass ends well.
 """
@@ -8,24 +8,34 @@ from __future__ import annotations
 import math
 import threading
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from netassay.base import arrays, threads
 from netassay.base.errors import ShapeError
 from netassay.sources import layers as _layers
-from netassay.sources.device import DeviceMoments
-from netassay.stats.moments import Moments, footprint, merge_all
+from netassay.sources.layers import Rows
+from netassay.sources.sites import Site
+from netassay.stats.moments import Moments, merge_all
+from netassay.verbs.probes import Probe, Shown, on_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import device, nn
+    from torch import Tensor, nn
 
-Key: TypeAlias = tuple[str, str]
 Positions: TypeAlias = Literal["all", "mean", "flatten"]
+
+
+class Key(NamedTuple):
+    """Whose state it is; call: of a site, None for a layer."""
+
+    measure: str
+    name: str
+    call: int | None
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,53 +52,76 @@ class Settings:
 
 @dataclass(slots=True)
 class Entry:
-    """A layer's state in one mode, and what to know of how it came about.
+    """A state, and what to know of how it came about.
 
     Attributes:
         calls: in all passes; most: in one pass. flags: "layout_guessed", "sampled", "unmasked".
     """
 
-    moments: Moments | DeviceMoments
+    state: Any
     calls: int = 0
     most: int = 0
     flags: frozenset[str] = frozenset()
 
-    def host(self) -> Moments:
-        """The state on the host."""
-        return self.moments.to_moments() if isinstance(self.moments, DeviceMoments) else self.moments
-
 
 @dataclass(slots=True)
 class Run:
-    """One pass: its mode, the padding mask (N, T), and what its layers have shown so far."""
+    """One pass: its mode, the padding mask (N, T), and what has been shown so far."""
 
     mode: str
     mask: NDArray[np.bool_] | None
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[Key, Entry] = field(default_factory=dict)
     draws: dict[str, int] = field(default_factory=dict)
 
 
 class Recorder:
-    """The listener behind `netassay.watch`; see sources/hooks.py for when it is called."""
+    """The listener behind `netassay.watch`; see sources/hooks.py for when it is called.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        of_layers: of what layers put out; of_inputs, of_outputs: of what enters and leaves sites.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        of_layers: Sequence[Probe] = (),
+        of_inputs: Sequence[Probe] = (),
+        of_outputs: Sequence[Probe] = (),
+    ) -> None:
         self.settings = settings
+        self.of_layers, self.of_inputs, self.of_outputs = of_layers, of_inputs, of_outputs
+        self.probes = {probe.measure: probe for probe in (*of_layers, *of_inputs, *of_outputs)}
         self.entries: dict[Key, Entry] = {}
+        self.kinds: dict[str, str] = {}  # of sites, by name
         self.left_out: dict[str, str] = {}
         self.draws: dict[str, int] = {}
-        self._reserved: dict[object, int] = {}
-        # Emptied states of past passes, by layer: a pass finds its memory where the last one left it.
-        self._spare: dict[str, list[Moments]] = {}
+        self._reserved: dict[Key, int] = {}
+        # Emptied states of past passes: a pass finds its memory where the last one left it.
+        self._spare: dict[Key, list[Any]] = {}
         self._lock = threading.Lock()
 
     def clear(self) -> None:
-        """Forgets all rows."""
+        """Forgets all that was shown."""
         with self._lock:
             self.entries.clear()
+            self.kinds.clear()
             self.left_out.clear()
             self.draws.clear()
             self._reserved.clear()
             self._spare.clear()
+
+    def standing(self) -> list[tuple[Key, Entry]]:
+        """What has been kept so far; of states that a pass may replace, copies."""
+        with self._lock:
+            return [
+                (
+                    key,
+                    entry
+                    if isinstance(entry.state, Moments)
+                    else replace(entry, state=self.probes[key.measure].host(entry.state).copy()),
+                )
+                for key, entry in self.entries.items()
+            ]
 
     def begin(self, mode: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         if self.settings.mask is None or not (args or kwargs):
@@ -104,87 +137,121 @@ class Recorder:
 
         with torch._C.DisableTorchFunction():
             tensor, packed = _layers.tensor_of(module, output)
-            why = "its output holds no tensor" if tensor is None else arrays.refusal(tensor)
-            if why is None and tensor is not None and tensor.device.type == "mps":
-                why = "device mps has no float64"
-            if why is not None or tensor is None:
-                self.left_out.setdefault(layer, why or "")
+            if tensor is None:
+                self.left_out.setdefault(layer, "its output holds no tensor")
                 return
-            if tensor.ndim == 0:
-                self.left_out.setdefault(layer, "its output is a scalar")
+            if not self._readable(layer, tensor, "its output is a scalar"):
                 return
-            rows = _positions(_layers.rows_of(module, tensor), self.settings.positions)
-            self._take(run, layer, rows, packed)
+            rows = _layers.rows_of(module, tensor)
+            for probe in self.of_layers:
+                key = Key(probe.measure, layer, None, run.mode)
+                self._take(run, key, probe, *self._of_layer(run, layer, rows, packed, probe))
 
-    def _take(self, run: Run, layer: str, rows: _layers.Rows, packed: bool) -> None:
-        width, tensor = rows.width, rows.tensor
-        if width == 0 or 0 in rows.leading:
+    def entering(self, run: Run, site: Site, tensor: Tensor) -> None:
+        self._site(run, site, tensor, self.of_inputs)
+
+    def leaving(self, run: Run, site: Site, tensor: Tensor) -> None:
+        self._site(run, site, tensor, self.of_outputs)
+
+    def refused(self, run: Run, site: str, why: str) -> None:
+        self.left_out.setdefault(site, why)
+
+    def _site(self, run: Run, site: Site, tensor: Tensor, probes: Sequence[Probe]) -> None:
+        if not probes or not self._readable(site.name, tensor, "its input is a scalar"):
             return
-        entry = run.entries.get(layer) or self._entry(run.mode, layer, width, tensor.device)
+        self.kinds.setdefault(site.name, site.kind)
+        rows = _site_rows(site, tensor)
+        keep, flags = self._masked(run, rows)
+        if rows.guessed:
+            flags.add("layout_guessed")
+        for probe in probes:
+            key = Key(probe.measure, site.name, site.call, run.mode)
+            self._take(run, key, probe, Shown(rows, keep, site), flags)
+
+    def _readable(self, name: str, tensor: Tensor, scalar: str) -> bool:
+        why = arrays.refusal(tensor)
+        if why is None and tensor.device.type == "mps":
+            why = "device mps has no float64"
+        if why is None and tensor.ndim == 0:
+            why = scalar
+        if why is not None:
+            self.left_out.setdefault(name, why)
+        return why is None
+
+    def _of_layer(self, run: Run, layer: str, rows: Rows, packed: bool, probe: Probe) -> tuple[Shown, set[str]]:
+        """What a layer shows a probe, and the flags that follow. A covariance may be of fewer rows, or other ones."""
+        sampled = probe.measure == "saturation"
+        if sampled:
+            rows = _positions(rows, self.settings.positions)
+        keep, flags = (None, set()) if packed else self._masked(run, rows)
+        if rows.guessed:
+            flags.add("layout_guessed")
+        if sampled:
+            keep = self._sampled(run, layer, rows, keep, flags)
+        return Shown(rows, keep), flags
+
+    def _take(self, run: Run, key: Key, probe: Probe, shown: Shown, flags: set[str]) -> None:
+        rows = shown.rows
+        if rows.width == 0 or 0 in rows.leading:
+            return
+        entry = run.entries.get(key) or self._entry(key, probe, shown)
         if entry is None:
             return
-        if entry.moments.width != width:
-            self.left_out[layer] = f"its width changed from {entry.moments.width} to {width}"
+        if why := probe.differs(entry.state, shown):
+            self.left_out[key.name] = why
             return
-        keep, flags = self._keep(run, layer, rows, packed)
-        if isinstance(entry.moments, DeviceMoments):
-            kept = None if keep is None else np.flatnonzero(keep)
-            entry.moments.update(tensor, layout=rows.layout, rows=kept)
-        else:
-            entry.moments.update(tensor, layout=rows.layout, mask=keep)
+        probe.update(entry.state, shown)
         entry.calls = entry.most = entry.calls + 1
         entry.flags |= flags
-        run.entries[layer] = entry
+        run.entries[key] = entry
 
-    def _entry(self, mode: str, layer: str, width: int, device: device) -> Entry | None:
+    def _entry(self, key: Key, probe: Probe, shown: Shown) -> Entry | None:
         """An empty entry for this pass, or None where there is no memory for it or for the standing one."""
-        standing = self.entries.get((layer, mode))
-        if standing is not None and standing.moments.width != width:
-            self.left_out[layer] = f"its width changed from {standing.moments.width} to {width}"
+        standing = self.entries.get(key)
+        why = probe.refuses(shown) or (probe.differs(standing.state, shown) if standing is not None else "")
+        if why:
+            self.left_out[key.name] = why
             return None
-        need = footprint(width, precision=self.settings.precision)
+        passing = key._replace(mode="")  # the states of a pass serve both modes
         with self._lock:
-            wanted: dict[object, int] = {(layer, mode): need, layer: need}
-            more = sum(size for key, size in wanted.items() if key not in self._reserved)
-            total = sum(self._reserved.values()) + more
-            if total > self.settings.memory:
+            wanted = [place for place in (key, passing) if place not in self._reserved]
+            need = probe.footprint(shown) if wanted else 0
+            more = need * len(wanted)
+            if sum(self._reserved.values()) + more > self.settings.memory:
                 self.left_out.setdefault(
-                    layer,
-                    f"width {width} needs {more / 1e9:.3g} GB more, beyond the budget of"
+                    key.name,
+                    f"width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
                     f" {self.settings.memory / 1e9:.3g} GB (memory)",
                 )
                 return None
-            self._reserved.update(wanted)
-            spare = self._spare.get(layer, [])
-            if device.type == "cpu" and spare and spare[-1].width == width:
+            self._reserved.update(dict.fromkeys(wanted, need))
+            spare = self._spare.get(passing, [])
+            if on_host(shown.tensor) and spare and not probe.differs(spare[-1], shown):
                 return Entry(spare.pop())
-        if device.type == "cpu":
-            return Entry(Moments(width, precision=self.settings.precision, memory=float("inf")))
-        return Entry(DeviceMoments(width, device, self.settings.precision))
+        return Entry(probe.make(shown))
 
-    def _keep(
-        self, run: Run, layer: str, rows: _layers.Rows, packed: bool
-    ) -> tuple[NDArray[np.bool_] | None, frozenset[str]]:
-        """Which rows to take, None for all, and the flags that follow."""
-        flags = {"layout_guessed"} if rows.guessed else set()
-        keep = None
-        if self.settings.mask is not None and not packed:
-            # Where N = T the shape cannot tell (N, T) from (T, N): then the layer's own kind decides.
-            both = [] if run.mask is None else [run.mask.T, run.mask] if rows.time_first else [run.mask, run.mask.T]
-            fits = next((mask for mask in both if mask.shape == rows.leading), None)
-            if fits is None:
-                flags.add("unmasked")
-            else:
-                keep = fits.reshape(-1)
+    def _masked(self, run: Run, rows: Rows) -> tuple[NDArray[np.bool_] | None, set[str]]:
+        """Which rows are no padding, None for all, and the flags that follow."""
+        if self.settings.mask is None:
+            return None, set()
+        # Where N = T the shape cannot tell (N, T) from (T, N): then the layer's own kind decides.
+        both = [] if run.mask is None else [run.mask.T, run.mask] if rows.time_first else [run.mask, run.mask.T]
+        fits = next((mask for mask in both if mask.shape == rows.leading), None)
+        return (None, {"unmasked"}) if fits is None else (fits.reshape(-1), set())
+
+    def _sampled(
+        self, run: Run, layer: str, rows: Rows, keep: NDArray[np.bool_] | None, flags: set[str]
+    ) -> NDArray[np.bool_] | None:
+        """At most `max_rows` of the rows to keep; flagged "sampled"."""
         most = self.settings.max_rows
         count = math.prod(rows.leading) if keep is None else int(keep.sum())
-        if most is not None and count > most:
-            flags.add("sampled")
-            candidates = np.arange(count) if keep is None else np.flatnonzero(keep)
-            sampled = np.zeros(math.prod(rows.leading), dtype=np.bool_)
-            sampled[self._generator(run, layer).choice(candidates, most, replace=False, shuffle=False)] = True
-            keep = sampled
-        return keep, frozenset(flags)
+        if most is None or count <= most:
+            return keep
+        flags.add("sampled")
+        candidates = np.arange(count) if keep is None else np.flatnonzero(keep)
+        sampled = np.zeros(math.prod(rows.leading), dtype=np.bool_)
+        sampled[self._generator(run, layer).choice(candidates, most, replace=False, shuffle=False)] = True
+        return sampled
 
     def _generator(self, run: Run, layer: str) -> np.random.Generator:
         """A generator of our own for the next draw of a layer, the same after a failed pass or a resume."""
@@ -194,54 +261,62 @@ class Recorder:
         return np.random.default_rng([self.settings.seed, zlib.crc32(place.encode()), draw])
 
     def commit(self, run: Run) -> None:
-        # All that can fail comes first; then one native call merges every state, or is not reached.
+        # All that can fail comes first, on states that only this pass has; then one native call merges the moments, or
+        # is not reached.
         with self._lock:
             joined: dict[Key, Entry] = {}
             merges: list[tuple[Moments, Moments]] = []
-            for layer, entry in run.entries.items():
-                standing = self.entries.get((layer, run.mode))
-                joined[layer, run.mode] = entry if standing is None else _joined(standing, entry, merges)
+            left: list[tuple[Key, Any]] = []
+            for key, entry in run.entries.items():
+                standing = self.entries.get(key)
+                joined[key] = entry if standing is None else self._joined(key, standing, entry, merges)
+                left += [
+                    (key, each.state)
+                    for each in (standing, entry)
+                    if each is not None and each.state is not joined[key].state
+                ]
             draws = {place: self.draws.get(place, 0) + count for place, count in run.draws.items()}
             merge_all(merges, threads=threads.resolve(None))
             self.entries.update(joined)
             self.draws.update(draws)
-            self._keep_memory(run, {id(entry.moments) for entry in joined.values()})
+            run.entries = {}
+            self._keep_memory(left)
+
+    def _joined(self, key: Key, standing: Entry, entry: Entry, merges: list[tuple[Moments, Moments]]) -> Entry:
+        state = self.probes[key.measure].join(standing.state, entry.state, merges)
+        calls, most = standing.calls + entry.calls, max(standing.most, entry.most)
+        return Entry(state, calls, most, standing.flags | entry.flags)
 
     def rollback(self, run: Run) -> None:
         with self._lock:
-            self._keep_memory(run, set())
+            entries, run.entries = run.entries, {}
+            self._keep_memory([(key, entry.state) for key, entry in entries.items()])
 
-    def _keep_memory(self, run: Run, standing: set[int]) -> None:
-        """Empties the states that a pass has made and that have not become standing ones."""
-        entries, run.entries = run.entries, {}
-        for layer, entry in entries.items():
-            if not isinstance(entry.moments, DeviceMoments) and id(entry.moments) not in standing:
-                entry.moments.clear()
-                self._spare.setdefault(layer, []).append(entry.moments)
-
-
-def _joined(standing: Entry, entry: Entry, merges: list[tuple[Moments, Moments]]) -> Entry:
-    """Both as one, on the device of the newest activations; merges on the host are left to do, in `merges`."""
-    moments: Moments | DeviceMoments
-    if isinstance(entry.moments, DeviceMoments):
-        moments = DeviceMoments.like(standing.moments, entry.moments.device)
-        moments.merge(entry.moments)
-    else:
-        moments = standing.host()
-        merges.append((moments, entry.moments))
-    calls, most = standing.calls + entry.calls, max(standing.most, entry.most)
-    return Entry(moments, calls, most, standing.flags | entry.flags)
+    def _keep_memory(self, states: Sequence[tuple[Key, Any]]) -> None:
+        """Empties states that nobody holds any more, for the next pass."""
+        for key, state in states:
+            if self.probes[key.measure].spare(state):
+                self._spare.setdefault(key._replace(mode=""), []).append(state)
 
 
-def _positions(rows: _layers.Rows, positions: Positions) -> _layers.Rows:
+def _site_rows(site: Site, tensor: Tensor) -> Rows:
+    """A site's units and rows; a sample without its batch axis is a batch of one."""
+    tensor = tensor.detach()
+    if site.axis == 0:
+        return Rows(tensor.unsqueeze(0), "channels_first", guessed=site.guessed)
+    layout = "channels_first" if site.axis == 1 else "rows"
+    return Rows(tensor, layout, guessed=site.guessed)
+
+
+def _positions(rows: Rows, positions: Positions) -> Rows:
     """A map's positions as the settings want them; other rows as they are."""
     tensor = rows.tensor
     if rows.layout != "channels_first" or tensor.ndim < 3 or positions == "all":
         return rows
     tensor = tensor.detach()
     if positions == "flatten":
-        return _layers.Rows(tensor.flatten(1), "rows", guessed=rows.guessed)
+        return Rows(tensor.flatten(1), "rows", guessed=rows.guessed)
     import torch
 
     wide = tensor if tensor.dtype == torch.float64 else tensor.float()
-    return _layers.Rows(wide.flatten(2).mean(2), "rows", guessed=rows.guessed)
+    return Rows(wide.flatten(2).mean(2), "rows", guessed=rows.guessed)

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from netassay import saturation as _saturation
 from netassay.base import memory as _memory
 from netassay.base import statefile, threads
-from netassay.base.errors import DomainError, NonFinite, NothingObserved, StateError, TooFewRows
-from netassay.report import Coverage, Report, Row, Skipped, findings
+from netassay.base.errors import DomainError, NothingObserved, StateError
+from netassay.report import History, Report, findings
 from netassay.sources import layers as _layers
+from netassay.sources import patterns
+from netassay.sources import sites as _sites
 from netassay.sources.hooks import Taps
-from netassay.stats.moments import Moments
+from netassay.verbs import summary
+from netassay.verbs.probes import ActivationProbe, Probe, SaturationProbe, StrengthProbe, SwitchingProbe
 from netassay.verbs.provenance import provenance
 from netassay.verbs.recorder import Entry, Key, Positions, Recorder, Settings
 
 if TYPE_CHECKING:
     from torch import nn
 
-_MEASURES = ("saturation",)
-_NEVER = (
-    "never observed: its forward did not run as a module call while watched (a functional call such as F.linear,"
-    " .forward(), a compiled or scripted module, or an attention fast path)"
-)
+    from netassay.complexity import Switching
+    from netassay.stats.moments import Moments
+
+MEASURES = ("saturation", "complexity", "network")
 
 
 def watch(
@@ -36,11 +35,13 @@ def watch(
     *,
     layers: object = "*",
     measures: tuple[str, ...] = ("saturation",),
+    sites: object = "*",
     positions: Positions = "all",
     max_rows: int | None = None,
     every: int = 1,
     delta: float = 0.99,
     precision: str = "high",
+    thresholds: Mapping[str, float] | None = None,
     mask: Callable[..., Any] | None = None,
     memory: float | None = None,
     seed: int = 0,
@@ -50,19 +51,28 @@ def watch(
     Statistics are kept per (layer, mode), mode "train" or "eval" as the model's `training` flag is when a pass
     starts. A pass whose forward raises leaves nothing behind.
 
+    "saturation" keeps the covariance of what layers put out. "complexity" counts how often units switch between the
+    linear pieces of nonlinearities, on what enters them (`netassay.complexity`): a site is the n-th call of a module
+    in a pass, or of a function or a method of a tensor, which is named "<innermost module>:<op>". "network" keeps the
+    distributions of neuron strengths, z = W a + b, what layers put out, and of neuron activations, what leaves a site
+    (`netassay.network.Distribution`).
+
     Args:
         layers: a glob on qualified names (fnmatch; * crosses dots), a module type, or a sequence of them. "!"
             excludes, the last match wins. "*" (and other globs): linear, convolution, recurrent, embedding and
             attention layers, parametrized ones too; others when a name without wildcards or a type names them, or
             when a glob matches nothing else.
-        measures: ("saturation",).
-        positions: of maps (N, C, *S): "all" makes every position a row, "mean" the spatial mean, "flatten" one row of
-            C*S.
-        max_rows: rows per layer and call at most, a seeded uniform subset.
+        measures: of "saturation", "complexity", "network".
+        sites: a glob on names of sites, or a sequence of them, "!" excludes; of complexity and neuron activations.
+        positions: of maps (N, C, *S), for saturation: "all" makes every position a row, "mean" the spatial mean,
+            "flatten" one row of C*S.
+        max_rows: for saturation, rows per layer and call at most, a seeded uniform subset.
         every: each k-th pass of the model, counted per mode.
         delta: share of variance for saturation.
         precision: "high" or "exact", see `Moments`.
-        mask: called with the model's inputs; returns booleans (N, T), False for padding.
+        thresholds: {"tanh": 0.0, "sigmoid": 0.0}: functions without linear pieces are counted about these, else not.
+        mask: called with the model's inputs; returns booleans (N, T), False for padding. Positions then are no units
+            of their own for complexity.
         memory: bytes that all states together may take; None: a quarter of what is free. A layer beyond it is not
             measured.
         seed: of max_rows.
@@ -77,8 +87,10 @@ def watch(
         model,
         layers=layers,
         measures=measures,
+        sites=sites,
         every=every,
         delta=delta,
+        thresholds={} if thresholds is None else thresholds,
         settings=Settings(
             positions, max_rows, precision, mask, _memory.available() / 4 if memory is None else float(memory), seed
         ),
@@ -94,8 +106,10 @@ class Watch:
         *,
         layers: object,
         measures: tuple[str, ...],
+        sites: object,
         every: int,
         delta: float,
+        thresholds: Mapping[str, float],
         settings: Settings,
     ) -> None:
         from torch import nn
@@ -103,30 +117,31 @@ class Watch:
         if not isinstance(model, nn.Module):
             raise TypeError(f"watch: got {type(model).__name__}, expected a torch.nn.Module")
         measures = (measures,) if isinstance(measures, str) else tuple(measures)
-        _require(
-            bool(measures) and set(measures) <= set(_MEASURES), "measures", measures, f"one or more of {_MEASURES}"
-        )
-        _require(
-            settings.positions in ("all", "mean", "flatten"),
-            "positions",
-            settings.positions,
-            "'all', 'mean' or 'flatten'",
-        )
-        _require(settings.precision in ("high", "exact"), "precision", settings.precision, "'high' or 'exact'")
+        _require(bool(measures) and set(measures) <= set(MEASURES), "measures", measures, f"one or more of {MEASURES}")
+        _check(settings)
         _require(_whole(every), "every", every, "an integer of at least 1")
-        _require(
-            settings.max_rows is None or _whole(settings.max_rows), "max_rows", settings.max_rows, "at least 1 or None"
-        )
         _require(0 < delta <= 1, "delta", delta, "0 < delta <= 1")
-        _require(settings.memory >= 0, "memory", settings.memory, "bytes, at least 0, or None")
-        _require(_whole(settings.seed, least=0), "seed", settings.seed, "an integer of at least 0")
-        _require(settings.mask is None or callable(settings.mask), "mask", settings.mask, "a callable or None")
+        _require(_thresholds(thresholds), "thresholds", thresholds, f"finite numbers by {', '.join(_sites.SMOOTH)}")
         root, self._wrappers = _layers.unwrap(model)
-        self._layers = _layers.select(root, layers)
-        self._delta, self._measures = delta, measures
-        self._recorder = Recorder(settings)
-        modules = {name: layer.module for name, layer in self._layers.items()}
-        self._taps = Taps(root, modules, self._recorder, every)
+        self._measures, self._thresholds = measures, dict(thresholds)
+        self._shown = patterns.Matcher(sites, what="sites")
+        self._recorder = recorder = Recorder(
+            settings,
+            of_layers=_chosen(
+                measures, saturation=lambda: SaturationProbe(settings.precision, delta), network=StrengthProbe
+            ),
+            of_inputs=_chosen(measures, complexity=lambda: SwitchingProbe(positions=settings.mask is None)),
+            of_outputs=_chosen(measures, network=ActivationProbe),
+        )
+        self._layers = _layers.select(root, layers) if recorder.of_layers else {}
+        self._names = {id(module): name for name, module in reversed(_layers.named(root).items())}
+        watcher = _sites.Watcher(root, self._names, self._shown, thresholds)
+        self._sees_sites = bool(recorder.of_inputs or recorder.of_outputs)
+        hooked = {name: layer.module for name, layer in self._layers.items()}
+        self._taps = Taps(
+            root, hooked, recorder, every, watcher if self._sees_sites and not self._compiled(root) else None
+        )
+        self._history = History()
         self._closed = False
         self._taps.attach()
 
@@ -164,12 +179,27 @@ class Watch:
             raise RuntimeError("watch: got a closed watch, expected an open one; make a new one with netassay.watch")
 
     @property
-    def states(self) -> Mapping[Key, Moments]:
+    def states(self) -> Mapping[tuple[str, str], Moments]:
         """(layer, mode) -> Moments, in order of first call; live on the host, so copy one to keep it as it is."""
-        return {key: entry.host() for key, entry in self._entries()}
+        probe = self._recorder.probes.get(SaturationProbe.measure)
+        if probe is None:
+            return {}
+        kept = list(self._recorder.entries.items())
+        return {(key.name, key.mode): probe.host(entry.state) for key, entry in kept if key.measure == probe.measure}
 
-    def _entries(self) -> list[tuple[Key, Entry]]:
-        return list(self._recorder.entries.items())
+    @property
+    def switching(self) -> Mapping[tuple[str, int, str], Switching]:
+        """(site, call, mode) -> Switching, in order of first call; copies."""
+        return {
+            (key.name, key.call or 0, key.mode): entry.state
+            for key, entry in self._recorder.standing()
+            if key.measure == SwitchingProbe.measure
+        }
+
+    @property
+    def history(self) -> History:
+        """What `snapshot` has kept."""
+        return self._history
 
     def report(self) -> Report:
         """What has been measured so far. Changes nothing; the watch goes on.
@@ -177,80 +207,51 @@ class Watch:
         Raises:
             NothingObserved: no layer has shown anything; the message says why.
         """
-        entries = self._entries()
+        entries = self._recorder.standing()
+        seen = self._seen()
         if not entries:
-            raise NothingObserved(self._nothing())
-        rows = tuple(self._row(name, mode, entry) for (name, mode), entry in entries)
+            raise NothingObserved(summary.nothing(seen))
+        rows = summary.rows(entries, seen)
         return Report(
             layers=rows,
-            coverage=self._coverage({name for (name, _), _ in entries}, {mode for (_, mode), _ in entries}),
-            totals=_totals(rows),
+            coverage=summary.coverage(entries, seen),
+            totals=summary.totals(rows),
             findings=findings(rows),
             provenance=self._provenance(),
             watch=self,
         )
 
-    def _row(self, name: str, mode: str, entry: Entry) -> Row:
-        layer = self._layers[name]
-        moments = entry.host()
-        flags = tuple(sorted(entry.flags)) + (("several_calls",) if entry.most > 1 else ())
-        results = _results(moments, self._delta)
-        return Row(
-            name=name,
-            call=None,
-            mode="train" if mode == "train" else "eval",
-            kind=layer.kind,
-            shape=_layers.weight_shape(layer.module),
-            parameters=sum(_layers.parameters([layer.module]).values()),
-            calls=entry.calls,
-            measures={key: dataclasses.replace(result, flags=result.flags + flags) for key, result in results.items()},
+    def snapshot(self, step: float, *, reset: bool = True) -> Report:
+        """Keeps a report of this moment in `history`, under a step: an epoch, a number of updates.
+
+        Args:
+            step: above that of the last snapshot.
+            reset: whether to begin anew, so that each snapshot is of what was seen since the last one; False: each is
+                of all that was seen since the beginning.
+
+        Raises:
+            NothingObserved: as `report`. DomainError: a step that is no number, or not above the last one. Nothing is
+            forgotten then.
+        """
+        report = self.report()
+        self._history.append(step, report)
+        if reset:
+            self.reset()
+        return report
+
+    def _seen(self) -> summary.Seen:
+        return summary.Seen(
+            root=self._taps.root,
+            layers=self._layers,
+            names=self._names,
+            wanted=self._shown if self._sees_sites else lambda name: False,
+            recorder=self._recorder,
+            taps=self._taps,
+            compiled=self._compiled(self._taps.root),
         )
 
-    def _coverage(self, measured: set[str], modes: set[str]) -> Coverage:
-        root = self._taps.root
-        faults = self._taps.faults
-        skipped = tuple(Skipped(name, self._reason(name)) for name in self._layers if name not in measured)
-        notes = [f"no {mode} pass was observed" for mode in ("train", "eval") if mode not in modes]
-        notes += [
-            f"{place}: {errors[0]}" + (" (switched off; its numbers stop there)" if self._taps.off(place) else "")
-            for place, errors in faults.items()
-            if place in measured or place not in self._layers
-        ]
-        notes += [f"{name}: calls left out: {why}" for name, why in self._recorder.left_out.items() if name in measured]
-        if "eval" in modes and any(type(m).__name__ in _FAST_PATHS for m in root.modules()):
-            notes.append("hooks take attention layers off their fast path in eval mode: outputs may differ by rounding")
-        whole = _layers.parameters([root])
-        part = _layers.parameters(self._layers[name].module for name in measured)
-        return Coverage(
-            measured=len(measured),
-            skipped=skipped,
-            parameters_measured=sum(part.values()),
-            parameters_total=sum(whole.values()),
-            aliases={layer.name: layer.aliases for layer in self._layers.values() if layer.aliases},
-            notes=tuple(notes),
-        )
-
-    def _reason(self, name: str) -> str:
-        faults = self._taps.faults.get(name)
-        if faults:
-            return f"failed: {faults[0]}"
-        if name in self._recorder.left_out:
-            return self._recorder.left_out[name]
-        if self._compiled():
-            return "never observed: the model runs compiled; watch it uncompiled"
-        return _NEVER
-
-    def _compiled(self) -> bool:
-        return "OptimizedModule" in self._wrappers or _layers.compiled(self._taps.root)
-
-    def _nothing(self) -> str:
-        reasons = {self._reason(name) for name in self._layers}
-        for place, errors in self._taps.faults.items():
-            reasons.add(f"{place}: {errors[0]}")
-        passes = sum(count for mode, count in self._taps.passes.items() if mode in ("train", "eval"))
-        name = type(self._taps.root).__name__
-        seen = f"in {passes} passes of {name}" if passes else f"no forward pass of {name} ran while watched"
-        return f"watch.report: nothing was observed: {seen}: " + "; ".join(sorted(reasons))
+    def _compiled(self, root: nn.Module) -> bool:
+        return "OptimizedModule" in self._wrappers or _layers.compiled(root)
 
     def _provenance(self) -> dict[str, Any]:
         import torch
@@ -265,24 +266,23 @@ class Watch:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes all states and counters to one file, whole or not at all; `restore` continues from it, bit for bit."""
-        entries = self._entries()
+        """Writes all states and counters to one file, whole or not at all; `restore` continues from it, bit for bit.
+
+        The history is a file of its own: `history.to_json`.
+        """
         tensors: dict[str, Any] = {}
         kept = []
-        for index, ((name, mode), entry) in enumerate(entries):
-            moments = entry.host()
-            tensors.update({f"{index}.{part}": value for part, value in moments.tensors().items()})
-            kept.append(
-                {
-                    "layer": name,
-                    "mode": mode,
-                    "calls": entry.calls,
-                    "most": entry.most,
-                    "flags": sorted(entry.flags),
-                    "width": moments.width,
-                }
-            )
-        progress: dict[str, Any] = {"passes": self._taps.passes, "draws": self._recorder.draws, "entries": kept}
+        for index, (key, entry) in enumerate(self._recorder.standing()):
+            config, parts = self._recorder.probes[key.measure].pack(entry.state)
+            tensors.update({f"{index}.{part}": value for part, value in parts.items()})
+            about = {"calls": entry.calls, "most": entry.most, "flags": sorted(entry.flags)}
+            kept.append({**key._asdict(), **about, "state": config})
+        progress: dict[str, Any] = {
+            "passes": self._taps.passes,
+            "draws": self._recorder.draws,
+            "kinds": self._recorder.kinds,
+            "entries": kept,
+        }
         statefile.save(path, kind="watch", config={"watch": self._config(), "progress": progress}, tensors=tensors)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
@@ -302,13 +302,13 @@ class Watch:
         entries: dict[Key, Entry] = {}
         for index, kept in enumerate(progress["entries"]):
             parts = {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{index}.")}
-            state = {"width": kept["width"], "precision": self._recorder.settings.precision, "fourth": False}
-            entries[kept["layer"], kept["mode"]] = Entry(
-                Moments.from_tensors(state, parts), kept["calls"], kept["most"], frozenset(kept["flags"])
-            )
+            key = Key(*(kept[part] for part in Key._fields))
+            state = self._recorder.probes[key.measure].unpack(kept["state"], parts)
+            entries[key] = Entry(state, kept["calls"], kept["most"], frozenset(kept["flags"]))
         self.reset()
         self._recorder.entries.update(entries)
         self._recorder.draws.update(progress["draws"])
+        self._recorder.kinds.update(progress["kinds"])
         self._taps.passes.update(progress["passes"])
 
     def _config(self) -> dict[str, Any]:
@@ -317,6 +317,8 @@ class Watch:
             "model": _layers.fingerprint(self._taps.root),
             "layers": list(self._layers),
             "measures": list(self._measures),
+            "sites": [str(pattern) for pattern in self._shown.patterns],
+            "thresholds": self._thresholds,
             "positions": settings.positions,
             "max_rows": settings.max_rows,
             "every": self._taps.every,
@@ -335,42 +337,26 @@ class Watch:
         return f"<Watch of {type(self._taps.root).__name__}: {len(self._layers)} layers, {state}>"
 
 
-_FAST_PATHS = ("MultiheadAttention", "TransformerEncoderLayer")
+def _chosen(measures: tuple[str, ...], **makers: Callable[[], Probe]) -> list[Probe]:
+    return [make() for measure, make in makers.items() if measure in measures]
 
 
-def _results(moments: Moments, delta: float) -> dict[str, Any]:
-    """The measures of one state; where there are none the flag says why."""
-    try:
-        spectrum = _saturation.spectrum(moments)
-    except (TooFewRows, NonFinite) as error:
-        why = "too_few_rows" if isinstance(error, TooFewRows) else "overflow"
-        flags = (why, "nonfinite") if moments.nonfinite else (why,)
-        n, none = moments.count, np.zeros(0)
-        return {
-            "saturation": _saturation.Saturation(None, None, moments.width, delta, none, n, flags),
-            "effective_dimension": _saturation.EffectiveDimension(None, None, None, None, None, n, flags),
-        }
-    return {
-        "saturation": _saturation.saturation(spectrum, delta),
-        "effective_dimension": _saturation.effective_dimension(spectrum),
-    }
+def _check(settings: Settings) -> None:
+    where = ("all", "mean", "flatten")
+    _require(settings.positions in where, "positions", settings.positions, "'all', 'mean' or 'flatten'")
+    _require(settings.precision in ("high", "exact"), "precision", settings.precision, "'high' or 'exact'")
+    _require(
+        settings.max_rows is None or _whole(settings.max_rows), "max_rows", settings.max_rows, "at least 1 or None"
+    )
+    _require(settings.memory >= 0, "memory", settings.memory, "bytes, at least 0, or None")
+    _require(_whole(settings.seed, least=0), "seed", settings.seed, "an integer of at least 0")
+    _require(settings.mask is None or callable(settings.mask), "mask", settings.mask, "a callable or None")
 
 
-def _totals(rows: tuple[Row, ...]) -> dict[str, Any]:
-    """Mean over layers of each mode, of the layers that have a value."""
-    totals: dict[str, Any] = {"saturation": {}, "effective_dimension": {}}
-    for measure, means in totals.items():
-        for mode, values in _by_mode(rows, measure):
-            means[mode] = float(np.mean(values))
-    return totals
-
-
-def _by_mode(rows: tuple[Row, ...], measure: str) -> Iterator[tuple[str, list[float]]]:
-    for mode in ("train", "eval"):
-        values = [row.measures[measure].value for row in rows if row.mode == mode]
-        present = [value for value in values if value is not None]
-        if present:
-            yield mode, present
+def _thresholds(given: object) -> bool:
+    return isinstance(given, Mapping) and all(
+        op in _sites.SMOOTH and isinstance(at, int | float) and math.isfinite(at) for op, at in given.items()
+    )
 
 
 def _whole(value: object, least: int = 1) -> bool:

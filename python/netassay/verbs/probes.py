@@ -1,0 +1,312 @@
+"""What each measure keeps of what a watch shows it: one small class per measure, the same protocol for all.
+
+A recorder asks a probe for an empty state of the right size, updates it within a pass and joins it to the standing one
+when the pass ends well; the watch asks for results, and for arrays to save.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from netassay import saturation as _saturation
+from netassay.base.errors import NonFinite, TooFewRows
+from netassay.complexity import Switching
+from netassay.complexity import footprint as footprint_of_counts
+from netassay.network import Distribution
+from netassay.sources.device import DeviceMoments, DeviceSwitching
+from netassay.sources.layers import Rows
+from netassay.sources.sites import Site
+from netassay.stats.moments import Moments, footprint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Kept = NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one call shows: rows of units, which of them to take (None: all), and the site, where it is one."""
+
+    rows: Rows
+    keep: Kept = None
+    site: Site | None = None
+
+    @property
+    def tensor(self) -> Tensor:
+        """Detached, of the rows' own layout."""
+        return self.rows.tensor.detach()
+
+
+def on_host(tensor: Tensor) -> bool:
+    """Whether a tensor is measured where it lies by the native core."""
+    return tensor.device.type == "cpu"
+
+
+class Probe(ABC):
+    """How one measure keeps what it is shown."""
+
+    #: Under which its states are kept.
+    measure: ClassVar[str]
+
+    def refuses(self, shown: Shown) -> str:
+        """Why this cannot be measured at all; "" where it can."""
+        return ""
+
+    @abstractmethod
+    def footprint(self, shown: Shown) -> int:
+        """Bytes that a state for this comes to take."""
+
+    @abstractmethod
+    def make(self, shown: Shown) -> Any:
+        """An empty state for this, where its tensor lies."""
+
+    @abstractmethod
+    def differs(self, state: Any, shown: Shown) -> str:
+        """Why a state cannot take this; "" where it can."""
+
+    @abstractmethod
+    def update(self, state: Any, shown: Shown) -> None:
+        """Takes what is shown."""
+
+    def join(self, standing: Any, passed: Any, later: list[tuple[Moments, Moments]]) -> Any:
+        """Both states as one. The standing one may change only by a merge that is left to do, in `later`."""
+        passed.merge(standing)
+        return passed
+
+    def spare(self, state: Any) -> bool:
+        """Empties a state whose memory may serve the next pass; False where it may not."""
+        state.clear()
+        return True
+
+    def host(self, state: Any) -> Any:
+        """The state on the host."""
+        return state
+
+    @abstractmethod
+    def results(self, state: Any) -> dict[str, Any]:
+        """Results by their name in a row."""
+
+    @abstractmethod
+    def pack(self, state: Any) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+        """A state as configuration and arrays."""
+
+    @abstractmethod
+    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
+        """The state that `pack` took apart."""
+
+
+class SaturationProbe(Probe):
+    """Moments of a layer's outputs."""
+
+    measure = "saturation"
+
+    def __init__(self, precision: str, delta: float) -> None:
+        self.precision, self.delta = precision, delta
+
+    def footprint(self, shown: Shown) -> int:
+        return footprint(shown.rows.width, precision=self.precision)
+
+    def make(self, shown: Shown) -> Moments | DeviceMoments:
+        if on_host(shown.tensor):
+            return Moments(shown.rows.width, precision=self.precision, memory=float("inf"))
+        return DeviceMoments(shown.rows.width, shown.tensor.device, self.precision)
+
+    def differs(self, state: Moments | DeviceMoments, shown: Shown) -> str:
+        width = shown.rows.width
+        return "" if state.width == width else f"its width changed from {state.width} to {width}"
+
+    def update(self, state: Moments | DeviceMoments, shown: Shown) -> None:
+        rows, keep = shown.rows, shown.keep
+        if isinstance(state, DeviceMoments):
+            state.update(rows.tensor, layout=rows.layout, rows=None if keep is None else np.flatnonzero(keep))
+        else:
+            state.update(rows.tensor, layout=rows.layout, mask=keep)
+
+    def join(
+        self,
+        standing: Moments | DeviceMoments,
+        passed: Moments | DeviceMoments,
+        later: list[tuple[Moments, Moments]],
+    ) -> Moments | DeviceMoments:
+        """On the device of the newest activations. On the host the standing one goes on, for whoever holds it."""
+        if isinstance(passed, DeviceMoments):
+            joined = DeviceMoments.like(standing, passed.device)
+            joined.merge(passed)
+            return joined
+        moments = self.host(standing)
+        later.append((moments, passed))
+        return moments
+
+    def spare(self, state: Moments | DeviceMoments) -> bool:
+        return not isinstance(state, DeviceMoments) and super().spare(state)
+
+    def host(self, state: Moments | DeviceMoments) -> Moments:
+        return state.to_moments() if isinstance(state, DeviceMoments) else state
+
+    def results(self, state: Moments | DeviceMoments) -> dict[str, Any]:
+        """Where there are none the flag says why."""
+        moments = self.host(state)
+        try:
+            spectrum = _saturation.spectrum(moments)
+        except (TooFewRows, NonFinite) as error:
+            why = "too_few_rows" if isinstance(error, TooFewRows) else "overflow"
+            flags = (why, "nonfinite") if moments.nonfinite else (why,)
+            n, none = moments.count, np.zeros(0)
+            return {
+                "saturation": _saturation.Saturation(None, None, moments.width, self.delta, none, n, flags),
+                "effective_dimension": _saturation.EffectiveDimension(None, None, None, None, None, n, flags),
+            }
+        return {
+            "saturation": _saturation.saturation(spectrum, self.delta),
+            "effective_dimension": _saturation.effective_dimension(spectrum),
+        }
+
+    def pack(self, state: Moments | DeviceMoments) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+        return {"width": state.width}, self.host(state).tensors()
+
+    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Moments:
+        return Moments.from_tensors({**config, "precision": self.precision, "fourth": False}, tensors)
+
+
+class SwitchingProbe(Probe):
+    """How often the units of a site switch, counted on what enters it.
+
+    Args:
+        positions: whether positions are units of their own beside channels.
+    """
+
+    measure = "complexity"
+
+    def __init__(self, positions: bool) -> None:
+        self.positions = positions
+        self._configs: dict[object, dict[str, Any]] = {}
+
+    def refuses(self, shown: Shown) -> str:
+        rule = _site(shown).rule
+        counted = on_host(shown.tensor) or rule in DeviceSwitching.RULES
+        return "" if counted else f"{rule} is not counted on {shown.tensor.device.type}"
+
+    def footprint(self, shown: Shown) -> int:
+        return footprint_of_counts(shown.tensor.shape, **self._options(shown))
+
+    def make(self, shown: Shown) -> Switching | DeviceSwitching:
+        state = Switching(**self._options(shown))
+        return state if on_host(shown.tensor) else DeviceSwitching(state, shown.tensor.device)
+
+    def _options(self, shown: Shown) -> dict[str, Any]:
+        site = _site(shown)
+        return {"rule": site.rule, "layout": _layout(shown), "positions": self.positions, **site.options}
+
+    def differs(self, state: Switching | DeviceSwitching, shown: Shown) -> str:
+        if state.units not in (0, shown.rows.width):
+            return f"its units changed from {state.units} to {shown.rows.width}"
+        options = self._options(shown)
+        key = tuple(options.items())
+        if key not in self._configs:
+            self._configs[key] = Switching(**options).config()
+        return "" if state.config() == self._configs[key] else "its rule changed between calls"
+
+    def update(self, state: Switching | DeviceSwitching, shown: Shown) -> None:
+        state.update(shown.tensor if shown.keep is None else _selected(shown))
+
+    def join(
+        self, standing: Switching | DeviceSwitching, passed: Switching | DeviceSwitching, later: list[Any]
+    ) -> Switching | DeviceSwitching:
+        passed.merge(self.host(standing) if isinstance(passed, Switching) else standing)
+        return passed
+
+    def host(self, state: Switching | DeviceSwitching) -> Switching:
+        return state.to_switching() if isinstance(state, DeviceSwitching) else state
+
+    def results(self, state: Switching | DeviceSwitching) -> dict[str, Any]:
+        return {"complexity": self.host(state).result()}
+
+    def pack(self, state: Switching | DeviceSwitching) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+        host = self.host(state)
+        return host.config(), host.tensors()
+
+    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Switching:
+        return Switching.from_tensors(config, tensors)
+
+
+class ValuesProbe(Probe):
+    """How values are distributed: those that layers put out, or those that sites do."""
+
+    #: Bytes for values whose magnitudes span 64 factors of two; far fewer as a rule.
+    ROOM: ClassVar[int] = 1 << 16
+
+    def refuses(self, shown: Shown) -> str:
+        return "" if on_host(shown.tensor) else f"distributions are not kept on {shown.tensor.device.type}"
+
+    def footprint(self, shown: Shown) -> int:
+        return self.ROOM
+
+    def make(self, shown: Shown) -> Distribution:
+        return Distribution()
+
+    def differs(self, state: Distribution, shown: Shown) -> str:
+        return ""
+
+    def update(self, state: Distribution, shown: Shown) -> None:
+        state.update(shown.tensor if shown.keep is None else _selected(shown))
+
+    def results(self, state: Distribution) -> dict[str, Any]:
+        """None where no value was finite."""
+        try:
+            return {self.measure: state.result()}
+        except TooFewRows:
+            return {self.measure: None}
+
+    def pack(self, state: Distribution) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+        return {}, state.tensors()
+
+    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Distribution:
+        return Distribution.from_tensors(tensors)
+
+
+class StrengthProbe(ValuesProbe):
+    """Neuron strengths z = W a + b: what a layer puts out."""
+
+    measure = "neuron_strength"
+
+
+class ActivationProbe(ValuesProbe):
+    """Neuron activations a: what a nonlinearity puts out."""
+
+    measure = "neuron_activation"
+
+
+def _site(shown: Shown) -> Site:
+    assert shown.site is not None
+    return shown.site
+
+
+def _layout(shown: Shown) -> str:
+    return "channels_first" if shown.rows.layout == "channels_first" else "channels_last"
+
+
+def _selected(shown: Shown) -> Tensor:
+    """The rows that are kept, (n, units)."""
+    import torch
+
+    tensor = shown.tensor
+    if shown.rows.layout == "channels_first":
+        tensor = tensor.movedim(1, -1)
+    flat = tensor.reshape(-1, shown.rows.width)
+    return flat[torch.from_numpy(shown.keep).to(flat.device)]
+
+
+def flagged(results: Mapping[str, Any], flags: tuple[str, ...]) -> dict[str, Any]:
+    """Results with what is to be known of how they came about."""
+    return {
+        name: None if result is None else dataclasses.replace(result, flags=result.flags + flags)
+        for name, result in results.items()
+    }

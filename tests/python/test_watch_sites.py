@@ -1,0 +1,524 @@
+"""watch(measures=("complexity", "network")): sites and layers are counted as the pass shows them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import netassay as na
+from netassay.complexity import Switching
+from netassay.network import Distribution
+from python.models import (
+    ConvNet,
+    Encoder,
+    Mlp,
+    Recurrent,
+    Wrap,
+    data,
+    one_thread,  # noqa: F401
+    reasons,
+    recording,
+    seeded,
+    tokens,
+)
+
+COMPLEXITY = {"measures": ("complexity",)}
+ALL: dict[str, Any] = {"measures": ("saturation", "complexity", "network")}
+
+
+class Sums(nn.Module):
+    """Calls F.relu on sums, one module three times, a max-pool, a method and ReLU6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.bn = (
+            nn.Conv2d(2, 6, 3, padding=1),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+        )
+        self.act, self.six, self.pool, self.head = nn.ReLU(), nn.ReLU6(), nn.MaxPool2d(2), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.conv1(x))
+        x = F.relu(self.bn(self.conv2(x)) + x)
+        x = self.pool(self.act(x - 0.1))
+        x = self.act(x - 0.2)
+        return self.head(self.six(4 * x).mean(dim=(2, 3)).relu())
+
+
+def equal(a: Switching, b: Switching) -> bool:
+    """Whether two states hold the same counts."""
+    ours, theirs = a.tensors(), b.tensors()
+    return a.config() == b.config() and all(np.array_equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+def same(a: na.Watch, b: na.Watch) -> bool:
+    """Whether two watches have counted the same."""
+    ours, theirs = a.switching, b.switching
+    return set(ours) == set(theirs) and all(equal(ours[key], theirs[key]) for key in ours)
+
+
+def inputs_of(module: nn.Module, seen: list[Tensor]) -> Any:
+    return module.register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach().clone()))
+
+
+def test_sites_of_modules_functions_and_methods_stand_in_order_of_first_call() -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(4, 2, 8, 8))
+    report = watch.report()
+    assert [(row.name, row.call, row.kind) for row in report] == [
+        ("act", 0, "ReLU"),
+        ("(root):relu", 0, "relu"),
+        ("act", 1, "ReLU"),
+        ("pool", None, "MaxPool2d"),
+        ("act", 2, "ReLU"),
+        ("six", None, "ReLU6"),
+        ("(root):relu", 1, "relu"),
+    ]
+    assert report.coverage.skipped == ()
+
+
+@pytest.mark.parametrize("fmt", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_counts_are_those_of_all_inputs_of_a_site_by_mode(fmt: torch.memory_format) -> None:
+    model = nn.Sequential(seeded(lambda: nn.Conv2d(2, 5, 3)), nn.ReLU(inplace=True)).to(memory_format=fmt)
+    seen: dict[str, list[Tensor]] = {"train": [], "eval": []}
+    with na.watch(model, **COMPLEXITY) as watch:
+        for seed in range(4):
+            mode = "train" if seed % 2 else "eval"
+            handle = inputs_of(model[1], seen[mode])
+            model.train(mode == "train")(data(3 + seed, 2, 7, 6, seed=seed).to(memory_format=fmt))
+            handle.remove()
+    for mode, inputs in seen.items():
+        expected = Switching(rule="relu")
+        for tensor in inputs:
+            expected.update(tensor.numpy())
+        assert equal(watch.switching["1", 0, mode], expected)
+        row = watch.report()["1", mode]
+        assert row.complexity.samples == sum(map(len, inputs))
+        np.testing.assert_array_equal(row.complexity.channel_bits, expected.result().channel_bits)
+        assert row.calls == len(inputs)
+
+
+def test_units_of_tokens_are_last_and_positions_are_their_places() -> None:
+    model = seeded(Encoder).train()
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(tokens(6, 5))
+    row = watch.report()["encoder.layers.0:relu"]
+    assert row.complexity.channel_bits.shape == (16,)
+    assert row.complexity.position_bits.shape == (16, 5)
+    assert "layout_guessed" not in row.complexity.flags
+
+
+def test_a_gelu_encoder_is_counted_by_the_sign_of_its_gates() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True, activation="gelu")
+    model = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).train()
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(3, 5, 8))
+    row = watch.report()["layers.0:gelu"]
+    assert row.kind == "gelu"
+    assert row.complexity.rule == "gate_sign"
+
+
+def test_the_networks_totals_are_sums_and_means_over_units() -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **COMPLEXITY) as watch:
+        for seed in range(3):
+            model(data(4, 2, 8, 8, seed=seed))
+    report = watch.report()
+    total = report.totals["complexity"]["eval"]
+    bits = np.concatenate([row.complexity.position_bits.ravel() for row in report])
+    assert total["sites"] == 7
+    assert total["total_position"] == pytest.approx(bits.sum(), rel=1e-12)
+    assert total["mean_position"] == pytest.approx(bits.mean(), rel=1e-12)
+    channels = np.concatenate([row.complexity.channel_bits for row in report])
+    assert total["mean_channel"] == pytest.approx(channels.mean(), rel=1e-12)
+
+
+def test_what_cannot_be_counted_is_in_coverage_with_its_reason() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.act, self.unused = nn.LSTM(5, 4), nn.Tanh(), nn.ReLU()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.linear(self.act(self.rnn(x)[0])))
+            return torch.sigmoid(x)
+
+    model = seeded(Model)
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(3, 2, 5))
+    why = reasons(watch.report())
+    assert set(why) == {"rnn", "act", "unused", "(root):sigmoid"}
+    assert "one kernel" in why["rnn"]
+    assert "thresholds={'tanh': ...}" in why["act"]
+    assert why["unused"].startswith("never observed")
+    with na.watch(model, **COMPLEXITY, thresholds={"tanh": 0.0, "sigmoid": 0.5}) as watch:
+        model(data(3, 2, 5))
+    assert [row.name for row in watch.report()] == ["act", "(root):relu", "(root):sigmoid"]
+
+
+@pytest.mark.parametrize(
+    ("sites", "expected"),
+    [
+        ("*", ["act", "(root):relu", "pool", "six"]),
+        ("act", ["act"]),
+        (["*", "!*:relu"], ["act", "pool", "six"]),
+        (["!pool", "!six"], ["act", "(root):relu"]),
+        ("*:*", ["(root):relu"]),
+    ],
+)
+def test_patterns_choose_sites(sites: Any, expected: list[str]) -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **COMPLEXITY, sites=sites) as watch:
+        model(data(4, 2, 8, 8))
+    assert list(dict.fromkeys(row.name for row in watch.report())) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"measures": ()}, "measures"),
+        ({"measures": ("entropy",)}, "measures"),
+        ({"sites": 3}, "sites"),
+        ({"sites": []}, "sites"),
+        ({"thresholds": {"relu": 0.0}}, "thresholds"),
+        ({"thresholds": {"tanh": float("nan")}}, "thresholds"),
+        ({"thresholds": {"tanh": "0"}}, "thresholds"),
+    ],
+)
+def test_a_bad_option_is_an_error_that_names_it(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(na.NetassayError, match=named):
+        na.watch(nn.Sequential(nn.ReLU()), **{**COMPLEXITY, **options})
+
+
+def test_a_mask_leaves_padding_out_and_what_is_left_are_rows_without_positions() -> None:
+    keep = torch.tensor([[True, True, False], [True, False, False]])
+    model = Wrap(nn.Sequential(nn.Linear(4, 6), nn.ReLU()))
+    seen: list[Tensor] = []
+    inputs_of(model.inner[1], seen)
+    with na.watch(model, **ALL, mask=lambda x: keep) as watch:
+        model(data(2, 3, 4))
+    result = watch.report()["inner.1"].complexity
+    rows = seen[0][keep].numpy()
+    expected = Switching(rule="relu", positions=False)
+    expected.update(rows)
+    assert result.samples == 3
+    assert result.position_bits.shape == (6,)  # rows without positions
+    np.testing.assert_array_equal(result.channel_bits, expected.result().channel_bits)
+    assert watch.report()["inner.0"].neuron_strength.count == rows.size
+
+
+def test_strengths_are_distributions_of_what_layers_put_out_and_activations_of_what_leaves_sites() -> None:
+    model = seeded(ConvNet).eval()
+    with recording(model) as seen, na.watch(model, measures=("network",)) as watch:
+        for seed in range(3):
+            model(data(4, 2, 8, 8, seed=seed))
+    report = watch.report()
+    outputs = np.concatenate([rows.ravel() for rows in seen["conv1", "eval"]])
+    strength = report["conv1"].neuron_strength
+    assert strength.count == outputs.size
+    assert strength.mean == pytest.approx(outputs.mean(), rel=1e-6, abs=1e-9)
+    assert (strength.minimum, strength.maximum) == (outputs.min(), outputs.max())
+    activation = report["relu", 0].neuron_activation
+    assert activation.minimum == 0
+    assert 0 < activation.zero_share < 1
+    assert set(report["relu", 0].measures) == {"neuron_activation"}
+    assert set(report["conv1"].measures) == {"neuron_strength"}
+
+
+def test_layers_and_sites_of_all_measures_share_their_rows() -> None:
+    model = seeded(ConvNet).eval()
+    with na.watch(model, layers=["*", "relu"], **ALL) as watch:
+        model(data(64, 2, 8, 8))
+    report = watch.report()
+    assert set(report["conv1"].measures) == {"saturation", "effective_dimension", "neuron_strength"}
+    assert set(report["relu", 0].measures) == {"complexity", "neuron_activation"}
+    loaded = na.Report(**{name: getattr(report, name) for name in ("layers", "coverage", "totals", "findings")})
+    assert loaded.to_dict()["layers"] == report.to_dict()["layers"]
+    assert report.coverage.measured == 4
+
+
+# --- passes -------------------------------------------------------------------------------------------
+
+
+class Raises(Sums):
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        if len(x) == 3:
+            raise self.error
+        return x
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), KeyboardInterrupt(), SystemExit()], ids=repr)
+def test_a_pass_that_raises_counts_nothing_and_the_next_is_fine(error: BaseException) -> None:
+    model = seeded(Raises).eval()
+    model.error = error  # type: ignore[assignment]
+    with na.watch(model, **ALL) as watch, na.watch(model, **ALL) as control:
+        model(data(4, 2, 8, 8))
+        control.pause()
+        with pytest.raises(type(error)):
+            model(data(3, 2, 8, 8))
+        control.resume()
+        model(data(5, 2, 8, 8))
+    assert same(watch, control)
+    assert watch.report().to_dict(volatile=False)["layers"] == control.report().to_dict(volatile=False)["layers"]
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_ctrl_c_while_counts_are_joined_leaves_them_as_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **ALL) as watch, na.watch(model, **ALL) as control:
+        model(data(4, 2, 8, 8))
+        control.pause()
+        for place, name in ((Switching, "update"), (Switching, "merge"), (Distribution, "merge")):
+            original, calls = getattr(place, name), iter(range(100))
+
+            def interrupted(*args: Any, _f: Any = original, _n: Any = calls, **kwargs: Any) -> None:
+                if next(_n) == 2:
+                    raise KeyboardInterrupt
+                _f(*args, **kwargs)
+
+            monkeypatch.setattr(place, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                model(data(4, 2, 8, 8, seed=1))
+            monkeypatch.undo()
+            assert same(watch, control), name
+        control.resume()
+        model(data(4, 2, 8, 8, seed=2))
+    assert same(watch, control)
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_a_watch_resumes_bit_for_bit_with_all_measures(tmp_path: Path) -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **ALL) as whole, na.watch(model, **ALL) as half:
+        for seed in range(2):
+            model(data(6, 2, 8, 8, seed=seed))
+        half.save(tmp_path / "state")
+        half.close()
+        with na.watch(model, **ALL) as rest:
+            rest.restore(tmp_path / "state")
+            for seed in range(2, 4):
+                model(data(6, 2, 8, 8, seed=seed))
+    assert same(whole, rest)
+    assert whole.report().to_dict(volatile=False) == rest.report().to_dict(volatile=False)
+    with (
+        na.watch(model, **ALL, sites="act") as other,
+        pytest.raises(na.StateError, match="sites"),
+    ):
+        other.restore(tmp_path / "state")
+
+
+def test_every_kth_pass_is_counted() -> None:
+    model = nn.Sequential(nn.ReLU())
+    with na.watch(model, **COMPLEXITY, every=3) as watch:
+        for _ in range(7):
+            model(data(2, 5))
+    assert watch.switching["0", 0, "train"].result().samples == 6
+
+
+def test_two_watches_see_the_same_sites_and_the_first_may_close_first() -> None:
+    model = seeded(Sums).eval()
+    first, second = na.watch(model, **COMPLEXITY), na.watch(model, **COMPLEXITY)
+    model(data(4, 2, 8, 8))
+    assert same(first, second)
+    first.close()
+    model(data(4, 2, 8, 8))
+    second.close()
+    assert second.switching["pool", 0, "eval"].result().samples == 8
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_a_layer_beyond_the_memory_budget_is_left_out_with_its_size() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64 * 64, 3), nn.ReLU())
+    with na.watch(model, **COMPLEXITY, memory=100_000) as watch:
+        model(data(2, 1, 64, 64))
+    report = watch.report()
+    assert [row.name for row in report] == ["4"]
+    assert "GB" in reasons(report)["1"]
+
+
+def test_a_compiled_model_is_refused_with_its_reason() -> None:
+    model = torch.compile(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), backend="eager")
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(2, 3))
+    with pytest.raises(na.NothingObserved, match="compiled"):
+        watch.report()
+
+
+def test_a_part_compiled_while_watched_computes_the_same() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2), nn.ReLU()))
+    expected = model(data(2, 3))
+    with na.watch(model, **COMPLEXITY) as watch:
+        model[2].compile(backend="eager")
+        assert torch.equal(model(data(2, 3)), expected)
+    assert [row.name for row in watch.report()] == ["1", "3"]
+
+
+def test_a_changed_width_or_rule_is_left_out_and_said() -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor, top: float) -> Tensor:
+            return F.hardtanh(x, 0.0, top)
+
+    model = Model()
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(4, 5), 1.0)
+        model(data(4, 6), 1.0)
+        assert "units changed from 5 to 6" in watch.report().coverage.notes[-1]
+        model(data(4, 5), 2.0)
+        assert "rule changed" in watch.report().coverage.notes[-1]
+    assert watch.report()["(root):hardtanh"].complexity.samples == 4
+
+
+# --- over training ------------------------------------------------------------------------------------
+
+
+def snapshots(reset: bool) -> na.History:
+    model = seeded(Sums).eval()
+    with na.watch(model, **COMPLEXITY) as watch:
+        for step in range(1, 5):
+            model(data(4, 2, 8, 8, seed=step))
+            report = watch.snapshot(step, reset=reset)
+            assert report["pool"].complexity.samples == (4 if reset else 4 * step)
+    return watch.history
+
+
+def test_a_snapshot_is_of_what_was_seen_since_the_last_one_or_since_the_beginning() -> None:
+    assert len(snapshots(reset=True)) == len(snapshots(reset=False)) == 4
+
+
+def test_a_history_gives_quantities_of_the_network_and_of_rows_against_the_step(tmp_path: Path) -> None:
+    history = snapshots(reset=True)
+    assert history.steps == (1, 2, 3, 4)
+    series = history["complexity.eval.mean_position"]
+    assert series.steps.tolist() == [1, 2, 3, 4]
+    assert series.values[2] == [report for _, report in history][2].totals["complexity"]["eval"]["mean_position"]
+    assert history["act/1/eval/complexity.mean_channel"].values.shape == (4,)
+    frame = history.to_frame()
+    assert frame.index.tolist() == [1, 2, 3, 4]
+    assert list(frame.columns) == list(history.quantities)
+    np.testing.assert_array_equal(frame["complexity.eval.mean_position"], series.values)
+    history.to_json(tmp_path / "history.json")
+    loaded = na.History.load(tmp_path / "history.json")
+    assert loaded.steps == history.steps
+    assert loaded.quantities == history.quantities
+    with pytest.raises(na.SelectionError, match=r"nearest is 'complexity\.eval\.mean_position'"):
+        history["complexity.eval.mean_positions"]
+
+
+def test_a_step_that_does_not_rise_is_an_error_and_forgets_nothing() -> None:
+    model = nn.Sequential(nn.ReLU())
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(4, 5))
+        watch.snapshot(2)
+        model(data(4, 5))
+        for step in (2, 1.5, float("nan"), True, "3"):
+            with pytest.raises(na.DomainError, match="above the last one, 2"):
+                watch.snapshot(step)  # type: ignore[arg-type]
+        assert watch.report()["0"].complexity.samples == 4
+        assert watch.snapshot(3)["0"].complexity.samples == 4
+        with pytest.raises(na.NothingObserved):
+            watch.snapshot(4)
+    assert watch.history.steps == (2, 3)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b'{"schema": "netassay.report/1"}', b"no"])
+def test_what_is_no_history_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(na.StateError, match=r"History\.load"):
+        na.History.load(tmp_path / "file")
+
+
+def test_a_history_plots_a_line_per_quantity() -> None:
+    pytest.importorskip("matplotlib")
+    history = snapshots(reset=True)
+    axes = history.plot("complexity.eval.mean_position", "complexity.eval.mean_channel")
+    assert [line.get_label() for line in axes.lines] == [
+        "complexity.eval.mean_position",
+        "complexity.eval.mean_channel",
+    ]
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 2, 3, 4])
+    assert len(history.plot().lines) == len([name for name in history.quantities if "/" not in name])
+
+
+def test_a_power_law_is_fitted_to_a_quantity_in_a_window() -> None:
+    growth = snapshots(reset=True).power_law("complexity.eval.total_position", window=(1, 4))
+    assert growth.points == 4
+
+
+# --- where activations lie on another device ----------------------------------------------------------
+
+
+@pytest.fixture
+def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a watch count on the CPU as it does on a device."""
+    monkeypatch.setattr("netassay.verbs.probes.on_host", lambda tensor: False)
+    monkeypatch.setattr("netassay.verbs.recorder.on_host", lambda tensor: False)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    "maps": (
+        lambda: nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.1, 0.2)),
+        data(4, 2, 8, 8),
+    ),
+    "tokens": (lambda: nn.Sequential(nn.Linear(4, 6), nn.LeakyReLU(), nn.LayerNorm(6), nn.GELU()), data(3, 5, 4)),
+    "rows": (lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU()), data(30, 4)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_counts_on_a_device_are_those_of_the_core(name: str, request: pytest.FixtureRequest) -> None:
+    make, batch = MODELS[name]
+    model = seeded(make).eval()
+    bad = batch.clone()
+    bad[0, 0] = float("nan")
+    with na.watch(model, **COMPLEXITY) as core:
+        for x in (batch, -batch, bad):
+            model(x)
+    request.getfixturevalue("on_device")
+    with na.watch(model, **COMPLEXITY) as watch:
+        for x in (batch, -batch, bad):
+            model(x)
+    assert same(core, watch)
+    assert watch.report().to_dict(volatile=False)["layers"] == core.report().to_dict(volatile=False)["layers"]
+
+
+@pytest.mark.usefixtures("on_device")
+def test_what_is_not_counted_on_a_device_is_said() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.MaxPool2d(2))
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(4, 2, 8, 8))
+    report = watch.report()
+    assert [row.name for row in report] == ["1"]
+    assert "maxpool is not counted" in reasons(report)["2"]
+
+
+def test_a_recurrent_model_has_no_site_and_says_why() -> None:
+    model = seeded(Recurrent)
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(3, 6, 5))
+    with pytest.raises(na.NothingObserved, match="no site was observed"):
+        watch.report()
+
+
+def test_dropout_and_modes_of_an_mlp() -> None:
+    model = seeded(Mlp)
+    with na.watch(model, **COMPLEXITY, thresholds={"tanh": 0.0}) as watch:
+        model.train()(data(8, 6))
+        model.eval()(data(8, 6))
+    report = watch.report()
+    assert [(row.name, row.mode) for row in report] == [
+        ("(root):relu", "train"),
+        ("(root):relu", "eval"),
+        ("(root):tanh", "train"),
+        ("(root):tanh", "eval"),
+    ]
