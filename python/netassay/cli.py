@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from netassay.report import Report
     from netassay.verbs.weights import Track as ByteTrack
 
+_WEIGHT_MEASURES = ("persistence", "network")
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 _debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 
@@ -105,6 +106,15 @@ def _shapes(
     return tuple(found)
 
 
+def _measures(context: click.Context, option: click.Parameter, several: tuple[str, ...]) -> tuple[str, ...]:
+    """Weight measures, separated by commas or one by one."""
+    names = tuple(dict.fromkeys(name.strip() for part in several for name in part.split(",")))
+    if unknown := [name for name in names if name not in _WEIGHT_MEASURES]:
+        expected = " or ".join(_WEIGHT_MEASURES)
+        raise click.BadParameter(f"got {unknown[0]!r}, expected {expected}, or both separated by a comma")
+    return names
+
+
 def _names(context: click.Context, option: click.Parameter, several: tuple[str, ...]) -> tuple[str, ...] | None:
     """Names, separated by commas or one by one; None where there are none."""
     names = tuple(name.strip() for part in several for name in part.split(","))
@@ -116,6 +126,15 @@ def _names(context: click.Context, option: click.Parameter, several: tuple[str, 
 def _checkpoint_options(command: Any) -> Any:
     """What the verbs on a checkpoint have in common."""
     for option in (
+        click.option(
+            "--measures",
+            multiple=True,
+            callback=_measures,
+            default=["persistence"],
+            show_default=True,
+            metavar="NAMES",
+            help="persistence, network, or both with a comma between; may be repeated.",
+        ),
         click.option("--memory", callback=_bytes, metavar="BYTES", help="Such as 2GB.  [what is free]"),
         click.option("--threads", type=click.IntRange(1), help="For reading and measuring.  [all]"),
         click.option("--layers", multiple=True, metavar="GLOB", help="By name; !GLOB excludes; may be repeated.  [*]"),
@@ -127,7 +146,6 @@ def _checkpoint_options(command: Any) -> Any:
 
 @group.command()
 @_checkpoint_options
-@click.option("--measures", multiple=True, type=click.Choice(["persistence"]), default=["persistence"])
 @click.option(
     "--nonfinite",
     type=click.Choice(["raise", "skip"]),
@@ -159,7 +177,8 @@ def weights(
     """Measure the weights of a checkpoint.
 
     CHECKPOINT is a .safetensors, .pt, .pth, .th or .bin file, or a directory or index.json of shards. Prints one line
-    per weight matrix, the network's value, and what was left out and why. Ctrl-C keeps and shows what is finished.
+    per weight matrix and measure, the network's values, and what was left out and why. Ctrl-C keeps and shows what is
+    finished.
     """
     _one_stdout(json_path, csv_path)
     from netassay.verbs.weights import Interrupted, NonFiniteWeights, measure_weights
@@ -188,14 +207,16 @@ def weights(
 @group.command()
 @_checkpoint_options
 @_debug
-def plan(checkpoint: Path, layers: tuple[str, ...], threads: int | None, memory: float | None) -> None:
+def plan(
+    checkpoint: Path, layers: tuple[str, ...], threads: int | None, memory: float | None, measures: tuple[str, ...]
+) -> None:
     """Say what `weights` would measure, skip and take.
 
     The weights are not read. Time is a range, from a calibration of a fraction of a second.
     """
     from netassay.verbs.plan import plan
 
-    planned = plan(checkpoint, layers=layers or "*", threads=threads, memory=memory)
+    planned = plan(checkpoint, measures=measures, layers=layers or "*", threads=threads, memory=memory)
     click.echo(planned.render(_columns(sys.stdout)))
 
 

@@ -3,6 +3,18 @@
 Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488).
 """
 
-from .links import LinkSums, LinkWeights, link_weights, sums
+from .layer import LayerLinks, NetworkLinks, grid, layer_links, pool_links
+from .links import QUANTILES, LinkSums, LinkWeights, link_weights, sums
 
-__all__ = ["LinkSums", "LinkWeights", "link_weights", "sums"]
+__all__ = [
+    "QUANTILES",
+    "LayerLinks",
+    "LinkSums",
+    "LinkWeights",
+    "NetworkLinks",
+    "grid",
+    "layer_links",
+    "link_weights",
+    "pool_links",
+    "sums",
+]

@@ -1,6 +1,6 @@
 """Where measurements go: rows, coverage, findings and provenance in one Report. No numerics here."""
 
-from .findings import algebra_findings, findings, persistence_findings, saturation_findings
+from .findings import algebra_findings, findings, network_findings, persistence_findings, saturation_findings
 from .join import join
 from .report import Report
 from .rows import Coverage, Finding, Row, Skipped, UnknownLayer
@@ -15,6 +15,7 @@ __all__ = [
     "algebra_findings",
     "findings",
     "join",
+    "network_findings",
     "persistence_findings",
     "saturation_findings",
 ]

@@ -31,6 +31,7 @@ MEASURES = {
     "saturation": ("netassay.saturation", "Saturation"),
     "effective_dimension": ("netassay.saturation", "EffectiveDimension"),
     "persistence": ("netassay.persistence", "NeuralPersistence"),
+    "network": ("netassay.network", "LayerLinks"),
     "algebra": ("netassay.algebra", "Algebra"),
 }
 # the same of whole networks: key of a report's totals -> module and name

@@ -18,8 +18,10 @@ _NARROW, _WIDE = 80, 120
 _TIED = "\u00a0%"  # where no line breaks; what does not print has been escaped, so it comes from nowhere else
 _MOST_FINDINGS = 12
 _MOST_NAMES, _FIRST_NAMES = 8, 3
-_STRUCTURE = "algebra"  # has a table of its own
+_STRUCTURE, _LINKS = "algebra", "network"  # each has a table of its own
+_OWN_TABLES = {_STRUCTURE, _LINKS}
 _SEEN_IN_COLUMNS = ("covers_input", "not_piecewise_linear")
+_SEEN_IN_NOTES = ("kernel_level",)
 
 
 def _result(measure: str, field: str) -> Callable[[Row], Any]:
@@ -46,11 +48,19 @@ def _rows_used(row: Row) -> Any:
 
 
 def _flags(row: Row) -> str | None:
-    return _listed(flag for measure, result in row.measures.items() if measure != _STRUCTURE for flag in _of(result))
+    return _listed(flag for name, result in row.measures.items() if name not in _OWN_TABLES for flag in _of(result))
 
 
 def _structure_flags(row: Row) -> str | None:
     return _listed(flag for flag in _of(row.measures.get(_STRUCTURE)) if flag not in _SEEN_IN_COLUMNS)
+
+
+def _link_flags(row: Row) -> str | None:
+    return _listed(flag for flag in _of(row.measures.get(_LINKS)) if flag not in _SEEN_IN_NOTES)
+
+
+def _weight(row: Row) -> str | None:
+    return "x".join(map(str, row.shape)) if row.shape else None
 
 
 def _of(result: Any) -> Iterable[str]:
@@ -60,6 +70,11 @@ def _of(result: Any) -> Iterable[str]:
 
 def _listed(flags: Iterable[str]) -> str | None:
     return ", ".join(dict.fromkeys(flags)) or None
+
+
+def _zeros(row: Row) -> str | None:
+    share = _result(_LINKS, "zero_share")(row)
+    return None if share is None else percent(share)
 
 
 def _field(row: Row) -> str | None:
@@ -93,7 +108,7 @@ _STRUCTURE_COLUMNS = (
     Column("layer", lambda row: row.name),
     Column("call", lambda row: row.call),
     Column("kind", lambda row: row.kind or None, rank=3),
-    Column("shape", lambda row: "x".join(map(str, row.shape)) if row.shape else None, rank=1),
+    Column("shape", _weight, rank=1),
     Column("parameters", _result(_STRUCTURE, "parameters"), ",", rank=4),
     Column("macs", _result(_STRUCTURE, "macs"), ",", rank=5),
     Column("path bits", _result(_STRUCTURE, "log2_paths"), ",.2f"),
@@ -102,6 +117,23 @@ _STRUCTURE_COLUMNS = (
     Column("power", _result(_STRUCTURE, "intrinsic_power"), ".2f"),
     Column("field", _field, rank=2, right=True),
     Column("flags", _structure_flags),
+)
+_LINK_COLUMNS = (
+    Column("layer", lambda row: row.name),
+    Column("kind", lambda row: row.kind or None, rank=9),
+    Column("shape", _weight, rank=3),
+    Column("mean", _result(_LINKS, "mean"), ".2g", rank=5),
+    Column("std", _result(_LINKS, "std"), ".3g"),
+    Column("skew", _result(_LINKS, "skewness"), ".2f", rank=6),
+    Column("kurtosis", _result(_LINKS, "kurtosis"), ".2f", rank=2),
+    Column("zeros", _zeros, right=True, rank=4),
+    Column("fluct in", _result(_LINKS, "incoming_fluctuation"), ".3g"),
+    Column("norm in", _result(_LINKS, "incoming_normalized"), ".2f", rank=1),
+    Column("fluct out", _result(_LINKS, "outgoing_fluctuation"), ".3g", rank=1),
+    Column("norm out", _result(_LINKS, "outgoing_normalized"), ".2f", rank=1),
+    Column("degree in", _result(_LINKS, "incoming_degree"), ",.1f", rank=7),
+    Column("degree out", _result(_LINKS, "outgoing_degree"), ",.1f", rank=8),
+    Column("flags", _link_flags),
 )
 
 
@@ -126,10 +158,10 @@ def render(report: Report, width: int | None = None) -> str:
 
 
 def _tables(rows: Sequence[Row], width: int | None) -> Iterator[str]:
-    """One of what ran and of weights, one of the structure."""
-    others = [row for row in rows if not row.measures or set(row.measures) != {_STRUCTURE}]
-    structure = [row for row in rows if row.measures.get(_STRUCTURE) is not None]
-    for columns, chosen in ((_COLUMNS, others), (_STRUCTURE_COLUMNS, structure)):
+    """One of what ran and of the persistence of weights, one of links, one of the structure."""
+    others = [row for row in rows if not row.measures or not set(row.measures) <= _OWN_TABLES]
+    links, structure = ([row for row in rows if row.measures.get(own) is not None] for own in (_LINKS, _STRUCTURE))
+    for columns, chosen in ((_COLUMNS, others), (_LINK_COLUMNS, links), (_STRUCTURE_COLUMNS, structure)):
         if chosen:
             yield table(columns, chosen, width)
 
