@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         UnsupportedLayout,
     )
     from netassay.report import Report
+    from netassay.report.compare import Comparison
     from netassay.stats.moments import Moments
+    from netassay.verbs.compare import compare
     from netassay.verbs.plan import Plan, plan
     from netassay.verbs.project import Projection, Projections, project
     from netassay.verbs.samples import sample_persistence
@@ -57,12 +59,14 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "netassay.base.errors"),
+    "Comparison": "netassay.report.compare",
     "Moments": "netassay.stats.moments",
     "Plan": "netassay.verbs.plan",
     "Projection": "netassay.verbs.project",
     "Projections": "netassay.verbs.project",
     "Report": "netassay.report",
     "Watch": "netassay.verbs.watch",
+    "compare": "netassay.verbs.compare",
     "measure_structure": "netassay.verbs.structure",
     "measure_weights": "netassay.verbs.weights",
     "path_norm": "netassay.verbs.structure",
@@ -74,6 +78,7 @@ _HOMES = {
 _MODULES = ("algebra", "network", "persistence", "saturation")
 
 __all__ = [
+    "Comparison",
     "CorruptCheckpoint",
     "DTypeError",
     "DomainError",
@@ -95,6 +100,7 @@ __all__ = [
     "UnsupportedLayout",
     "Watch",
     "algebra",
+    "compare",
     "measure_structure",
     "measure_weights",
     "network",
