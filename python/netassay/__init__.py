@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         UnsupportedLayout,
     )
     from netassay.report import History, Report
+    from netassay.report.compare import Comparison
     from netassay.stats.moments import Moments
+    from netassay.verbs.compare import compare
     from netassay.verbs.plan import Plan, plan
     from netassay.verbs.project import Projection, Projections, project
     from netassay.verbs.samples import sample_persistence
@@ -57,6 +59,7 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "netassay.base.errors"),
+    "Comparison": "netassay.report.compare",
     "History": "netassay.report",
     "Moments": "netassay.stats.moments",
     "Plan": "netassay.verbs.plan",
@@ -64,6 +67,7 @@ _HOMES = {
     "Projections": "netassay.verbs.project",
     "Report": "netassay.report",
     "Watch": "netassay.verbs.watch",
+    "compare": "netassay.verbs.compare",
     "measure_structure": "netassay.verbs.structure",
     "measure_weights": "netassay.verbs.weights",
     "path_norm": "netassay.verbs.structure",
@@ -75,6 +79,7 @@ _HOMES = {
 _MODULES = ("algebra", "complexity", "network", "persistence", "saturation")
 
 __all__ = [
+    "Comparison",
     "CorruptCheckpoint",
     "DTypeError",
     "DomainError",
@@ -97,6 +102,7 @@ __all__ = [
     "UnsupportedLayout",
     "Watch",
     "algebra",
+    "compare",
     "complexity",
     "measure_structure",
     "measure_weights",

@@ -10,8 +10,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,8 +23,10 @@ import netassay
 if TYPE_CHECKING:
     from netassay.demo import Track
     from netassay.report import Report
+    from netassay.report.compare import Comparison
     from netassay.verbs.weights import Track as ByteTrack
 
+_WEIGHT_MEASURES = ("persistence", "network")
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 _debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 
@@ -105,17 +108,35 @@ def _shapes(
     return tuple(found)
 
 
-def _names(context: click.Context, option: click.Parameter, several: tuple[str, ...]) -> tuple[str, ...] | None:
+def _measures(context: click.Context, option: click.Parameter, several: tuple[str, ...]) -> tuple[str, ...]:
+    """Weight measures, separated by commas or one by one."""
+    names = tuple(dict.fromkeys(name.strip() for part in several for name in part.split(",")))
+    if unknown := [name for name in names if name not in _WEIGHT_MEASURES]:
+        expected = " or ".join(_WEIGHT_MEASURES)
+        raise click.BadParameter(f"got {unknown[0]!r}, expected {expected}, or both separated by a comma")
+    return names
+
+
+def _several(context: click.Context, option: click.Parameter, several: tuple[str, ...]) -> tuple[str, ...] | None:
     """Names, separated by commas or one by one; None where there are none."""
     names = tuple(name.strip() for part in several for name in part.split(","))
     if not all(names):
-        raise click.BadParameter(f"got {','.join(several)!r}, expected names of layers separated by commas")
+        raise click.BadParameter(f"got {','.join(several)!r}, expected names separated by commas")
     return names or None
 
 
 def _checkpoint_options(command: Any) -> Any:
     """What the verbs on a checkpoint have in common."""
     for option in (
+        click.option(
+            "--measures",
+            multiple=True,
+            callback=_measures,
+            default=["persistence"],
+            show_default=True,
+            metavar="NAMES",
+            help="persistence, network, or both with a comma between; may be repeated.",
+        ),
         click.option("--memory", callback=_bytes, metavar="BYTES", help="Such as 2GB.  [what is free]"),
         click.option("--threads", type=click.IntRange(1), help="For reading and measuring.  [all]"),
         click.option("--layers", multiple=True, metavar="GLOB", help="By name; !GLOB excludes; may be repeated.  [*]"),
@@ -127,7 +148,6 @@ def _checkpoint_options(command: Any) -> Any:
 
 @group.command()
 @_checkpoint_options
-@click.option("--measures", multiple=True, type=click.Choice(["persistence"]), default=["persistence"])
 @click.option(
     "--nonfinite",
     type=click.Choice(["raise", "skip"]),
@@ -138,7 +158,7 @@ def _checkpoint_options(command: Any) -> Any:
 @click.option(
     "--chain",
     multiple=True,
-    callback=_names,
+    callback=_several,
     metavar="NAMES",
     help="Layers in the order of the forward pass, a,b,c, for deep graph persistence; may be repeated.",
 )
@@ -159,7 +179,8 @@ def weights(
     """Measure the weights of a checkpoint.
 
     CHECKPOINT is a .safetensors, .pt, .pth, .th or .bin file, or a directory or index.json of shards. Prints one line
-    per weight matrix, the network's value, and what was left out and why. Ctrl-C keeps and shows what is finished.
+    per weight matrix and measure, the network's values, and what was left out and why. Ctrl-C keeps and shows what is
+    finished.
     """
     _one_stdout(json_path, csv_path)
     from netassay.verbs.weights import Interrupted, NonFiniteWeights, measure_weights
@@ -188,15 +209,56 @@ def weights(
 @group.command()
 @_checkpoint_options
 @_debug
-def plan(checkpoint: Path, layers: tuple[str, ...], threads: int | None, memory: float | None) -> None:
+def plan(
+    checkpoint: Path, layers: tuple[str, ...], threads: int | None, memory: float | None, measures: tuple[str, ...]
+) -> None:
     """Say what `weights` would measure, skip and take.
 
     The weights are not read. Time is a range, from a calibration of a fraction of a second.
     """
     from netassay.verbs.plan import plan
 
-    planned = plan(checkpoint, layers=layers or "*", threads=threads, memory=memory)
+    planned = plan(checkpoint, measures=measures, layers=layers or "*", threads=threads, memory=memory)
     click.echo(planned.render(_columns(sys.stdout)))
+
+
+@group.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--measures",
+    multiple=True,
+    callback=_several,
+    metavar="NAMES",
+    help="With a comma between; may be repeated.  [all that both have]",
+)
+@click.option("--threads", type=click.IntRange(1), help="For reading and measuring.  [all]")
+@click.option("--memory", callback=_bytes, metavar="BYTES", help="Such as 2GB.  [what is free]")
+@click.option("--nonfinite", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
+@click.option("--json", "json_path", metavar="FILE", help="Write the comparison as JSON; - is standard output.")
+@click.option("--csv", "csv_path", metavar="FILE", help="Write the layers as CSV; - is standard output.")
+@_debug
+def compare(
+    a: Path,
+    b: Path,
+    measures: tuple[str, ...] | None,
+    threads: int | None,
+    memory: float | None,
+    nonfinite: str,
+    json_path: str | None,
+    csv_path: str | None,
+) -> None:
+    """Compare two networks, layer by layer.
+
+    A and B are reports (.json, as --json writes them) or checkpoints, as `weights` takes them. Prints every layer that
+    both have with what changed from A to B, and which layers only one has, or under another name or of another shape.
+    """
+    _one_stdout(json_path, csv_path)
+    from netassay.verbs.compare import compare
+
+    with _byte_progress() as track:
+        found = compare(a, b, measures=measures, threads=threads, memory=memory, nonfinite=nonfinite, track=track)
+    _write(found, found.render, found.csv_text, json_path, csv_path)
 
 
 @group.command()
@@ -242,16 +304,27 @@ def _one_stdout(json_path: str | None, csv_path: str | None) -> None:
 
 
 def _show(report: Report, json_path: str | None, csv_path: str | None) -> None:
-    """Prints the table, on standard error where standard output is a file's; then writes the files."""
-    from netassay.report.serial import dumps
     from netassay.report.tables import csv_text
     from netassay.report.text import render
 
+    _write(report, partial(render, report), lambda: csv_text(report.layers), json_path, csv_path)
+
+
+def _write(
+    found: Report | Comparison,
+    render: Callable[[int | None], str],
+    csv_text: Callable[[], str],
+    json_path: str | None,
+    csv_path: str | None,
+) -> None:
+    """Prints the table, on standard error where standard output is a file's; then writes the files."""
+    from netassay.report.serial import dumps
+
     to_stdout = "-" in (json_path, csv_path)
-    click.echo(render(report, _columns(sys.stderr if to_stdout else sys.stdout)), err=to_stdout)
+    click.echo(render(_columns(sys.stderr if to_stdout else sys.stdout)), err=to_stdout)
     for path, text, write in (
-        (json_path, lambda: dumps(report.to_dict()), report.to_json),
-        (csv_path, lambda: csv_text(report.layers), report.to_csv),
+        (json_path, lambda: dumps(found.to_dict()), found.to_json),
+        (csv_path, csv_text, found.to_csv),
     ):
         if path == "-":
             click.echo(text(), nl=False)

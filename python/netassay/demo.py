@@ -101,7 +101,7 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
             hits = torch.cat([model(images).argmax(1) == labels for images, labels in test])
         return float(hits.float().mean())
 
-    accuracies = []
+    accuracies: list[float] = []
 
     def follow(epoch: int) -> None:
         """One evaluation that is the course's alone: the report is of the training and of the trained network."""

@@ -220,7 +220,7 @@ def test_importing_the_package_loads_neither_torch_nor_numpy() -> None:
     run_python("import sys, netassay; assert not {'torch', 'numpy', 'click', 'rich'} & set(sys.modules)")
 
 
-HELP = [[verb, "--help"] for verb in ("demo", "plan", "structure", "weights")]
+HELP = [[verb, "--help"] for verb in ("compare", "demo", "plan", "structure", "weights")]
 
 
 @pytest.mark.parametrize("words", [["--help"], *HELP, ["--version"], ["--cmake-dir"]])

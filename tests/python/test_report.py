@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from netassay.algebra import Algebra
 from netassay.base.errors import NetassayError, StateError
+from netassay.network import layer_links
 from netassay.persistence import NeuralPersistence
 from netassay.report import (
     Coverage,
@@ -420,7 +421,8 @@ def test_the_schema_is_valid_and_accepts_what_reports_write(report: Report) -> N
 
 
 def test_the_schema_names_exactly_the_fields_of_the_results_and_rows() -> None:
-    both = row(measures={**row().measures, **weight().measures, **call().measures})
+    links = {"network": layer_links(np.eye(3))}
+    both = row(measures={**row().measures, **weight().measures, **links, **call().measures})
     defined, layer = schema()["$defs"], Report((both,)).to_dict()["layers"][0]
     assert list(defined["layer"]["properties"]) == list(layer)
     for measure in MEASURES:

@@ -7,6 +7,8 @@ from .affine import LayerStrength, layer_strength
 from .backbone import Backbone, backbone
 from .concentration import Concentration, disparity, effective_degree, gini
 from .distribution import Distribution, Values
+from .divergence import Divergence, divergence
+from .layer import LayerLinks, NetworkLinks, grid, layer_links, pool_links
 from .links import LinkSums, LinkWeights, link_weights, sums, survey
 from .strength import Strengths, expected_fluctuation, fluctuation, strength
 
@@ -14,19 +16,26 @@ __all__ = [
     "Backbone",
     "Concentration",
     "Distribution",
+    "Divergence",
+    "LayerLinks",
     "LayerStrength",
     "LinkSums",
     "LinkWeights",
+    "NetworkLinks",
     "Strengths",
     "Values",
     "backbone",
     "disparity",
+    "divergence",
     "effective_degree",
     "expected_fluctuation",
     "fluctuation",
     "gini",
+    "grid",
+    "layer_links",
     "layer_strength",
     "link_weights",
+    "pool_links",
     "strength",
     "sums",
     "survey",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,11 @@ class Values:
     density: NDArray[np.uint64]
     nonfinite: int
     flags: tuple[str, ...]
+
+    @property
+    def std(self) -> float:
+        """Standard deviation, in the values' units."""
+        return math.sqrt(self.variance)
 
 
 class Distribution:

@@ -1,6 +1,6 @@
 """Where measurements go: rows, coverage, findings and provenance in one Report. No numerics here."""
 
-from .findings import algebra_findings, findings, persistence_findings, saturation_findings
+from .findings import algebra_findings, findings, network_findings, persistence_findings, saturation_findings
 from .history import History
 from .join import join
 from .report import Report
@@ -17,6 +17,7 @@ __all__ = [
     "algebra_findings",
     "findings",
     "join",
+    "network_findings",
     "persistence_findings",
     "saturation_findings",
 ]

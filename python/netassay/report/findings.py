@@ -14,7 +14,12 @@ SCALE_SHARE = 0.1
 
 def findings(rows: Sequence[Row], totals: Mapping[str, Any] | None = None) -> tuple[Finding, ...]:
     """What follows from the rows of a report and its totals, measure by measure."""
-    return (*saturation_findings(rows), *persistence_findings(rows), *algebra_findings(rows, totals or {}))
+    return (
+        *saturation_findings(rows),
+        *persistence_findings(rows),
+        *network_findings(rows),
+        *algebra_findings(rows, totals or {}),
+    )
 
 
 def saturation_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
@@ -50,6 +55,35 @@ def persistence_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
         if "zero" in row.persistence.flags
     )
     return (*zero, *_scale(measured))
+
+
+def network_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
+    """Layers whose weights are all equal, and units whose weights are all 0: nothing enters or leaves them.
+
+    One finding per layer. All zero is a finding of persistence where that was measured.
+    """
+    return tuple(_dead(row) for row in arrange(rows) if row.measures.get("network") is not None and _has_dead(row))
+
+
+def _has_dead(row: Row) -> bool:
+    links = row.network
+    if "zero" in links.flags:
+        return row.measures.get("persistence") is None
+    constant = "constant" in links.flags and "single" not in links.flags
+    return bool(constant or links.dead_outputs or links.dead_inputs)
+
+
+def _dead(row: Row) -> Finding:
+    links, name = row.network, _label(row)
+    if "zero" in links.flags:
+        return Finding("warning", row.name, f"{name}: every weight is zero", {"parameters": row.parameters})
+    if "constant" in links.flags:
+        message = f"{name}: every weight is {links.mean:.6g}, so its units are all alike"
+        return Finding("warning", row.name, message, {"value": links.mean})
+    sides = (("output", links.dead_outputs, len(links.incoming)), ("input", links.dead_inputs, len(links.outgoing)))
+    told = [f"{dead:,} of {units:,} {side} units" for side, dead, units in sides if dead]
+    dead = {f"dead_{side}s": dead for side, dead, _ in sides}
+    return Finding("info", row.name, f"{name}: {' and '.join(told)} have no weight other than 0", dead)
 
 
 def algebra_findings(rows: Sequence[Row], totals: Mapping[str, Any]) -> tuple[Finding, ...]:

@@ -95,3 +95,13 @@ def show(value: Any, form: str = "") -> str:
         case list() | tuple():
             return ", ".join(show(item, form) for item in value) or _ABSENT
     return printable(str(value))
+
+
+def percent(share: float) -> str:
+    """A share as a percentage that shows small ones, and 100 only for the whole."""
+    value = 100 * share
+    if 0 < value < 0.001:
+        return "< 0.001 %"
+    if value < 1:
+        return f"{value:.2g} %"
+    return f"{value if share >= 1 else min(value, 99.9):.3g} %"

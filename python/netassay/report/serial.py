@@ -34,6 +34,7 @@ MEASURES = {
     "complexity": ("netassay.complexity", "Complexity"),
     "neuron_strength": ("netassay.network", "Values"),
     "neuron_activation": ("netassay.network", "Values"),
+    "network": ("netassay.network", "LayerLinks"),
     "algebra": ("netassay.algebra", "Algebra"),
 }
 # the same of whole networks: key of a report's totals -> module and name

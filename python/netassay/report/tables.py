@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,12 @@ def columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
+    """`columns` as CSV; see `csv_of`."""
+    return csv_of(columns(rows))
+
+
+def csv_of(table: Mapping[str, Sequence[Any]]) -> str:
     """RFC 4180 with "\\n"; tuples are joined by spaces, None is empty, floats are exact."""
-    table = columns(rows)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(_cell, table))
@@ -57,17 +61,21 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def frame(rows: Sequence[Row]) -> pandas.DataFrame:
-    """A DataFrame of `columns`; integers with gaps become Int64, so that counts stay exact."""
+    """A DataFrame of `columns`; see `frame_of`."""
+    return frame_of(columns(rows), "Report")
+
+
+def frame_of(table: Mapping[str, Sequence[Any]], owner: str) -> pandas.DataFrame:
+    """A DataFrame; integers with gaps become Int64, so that counts stay exact. `owner` begins the message."""
     try:
         import pandas
     except ImportError as error:
-        raise ImportError("Report.to_frame: expected pandas to be installed (pip install pandas)") from error
-    table = {name: _series(values) for name, values in columns(rows).items()}
-    made: pandas.DataFrame = pandas.DataFrame(table)
+        raise ImportError(f"{owner}.to_frame: expected pandas to be installed (pip install pandas)") from error
+    made: pandas.DataFrame = pandas.DataFrame({name: _series(values) for name, values in table.items()})
     return made
 
 
-def _series(values: list[Any]) -> Any:
+def _series(values: Sequence[Any]) -> Any:
     import pandas
 
     gaps = {type(value) for value in values} == {int, NoneType}

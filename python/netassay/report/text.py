@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from .grid import Column, table
+from .columns import TABLES
+from .grid import percent, table
 from .rows import Coverage, Finding, Row, Skipped
 from .tables import printable
 from .totals import totals_lines
@@ -18,91 +19,6 @@ _NARROW, _WIDE = 80, 120
 _TIED = "\u00a0%"  # where no line breaks; what does not print has been escaped, so it comes from nowhere else
 _MOST_FINDINGS = 12
 _MOST_NAMES, _FIRST_NAMES = 8, 3
-_STRUCTURE = "algebra"  # has a table of its own
-_SEEN_IN_COLUMNS = ("covers_input", "not_piecewise_linear")
-
-
-def _result(measure: str, field: str) -> Callable[[Row], Any]:
-    return lambda row: getattr(row.measures.get(measure), field, None)
-
-
-def _shape(row: Row) -> str | None:
-    """Of a weight; where something ran, the table is about activations."""
-    return "x".join(map(str, row.shape)) if row.calls is None and row.shape else None
-
-
-def _parameters(row: Row) -> int | None:
-    return None if _shape(row) is None else row.parameters
-
-
-def _largest(row: Row) -> float | None:
-    weights = _result("persistence", "weights")(row)
-    return None if _shape(row) is None or weights is None or not len(weights) else float(weights[0])
-
-
-def _rows_used(row: Row) -> Any:
-    used = (getattr(result, "samples", None) for result in row.measures.values())
-    return next((n for n in used if n is not None), None)
-
-
-def _flags(row: Row) -> str | None:
-    return _listed(flag for measure, result in row.measures.items() if measure != _STRUCTURE for flag in _of(result))
-
-
-def _structure_flags(row: Row) -> str | None:
-    return _listed(flag for flag in _of(row.measures.get(_STRUCTURE)) if flag not in _SEEN_IN_COLUMNS)
-
-
-def _of(result: Any) -> Iterable[str]:
-    flags: Iterable[str] = getattr(result, "flags", ())
-    return flags
-
-
-def _listed(flags: Iterable[str]) -> str | None:
-    return ", ".join(dict.fromkeys(flags)) or None
-
-
-def _field(row: Row) -> str | None:
-    """The receptive field, one number where all axes agree; "all" where a position depends on the whole input."""
-    found = row.measures.get(_STRUCTURE)
-    if found is None or (found.receptive_field is None and "covers_input" not in found.flags):
-        return None
-    if found.receptive_field is None:
-        return "all"
-    sizes = tuple(dict.fromkeys(found.receptive_field))
-    return "x".join(f"{size:,}" for size in (sizes if len(sizes) == 1 else found.receptive_field))
-
-
-_COLUMNS = (
-    Column("layer", lambda row: row.name),
-    Column("call", lambda row: row.call),
-    Column("kind", lambda row: row.kind or None, rank=3),
-    Column("mode", lambda row: row.mode),
-    Column("shape", _shape, rank=1),
-    Column("parameters", _parameters, ",", rank=4),
-    Column("width", _result("saturation", "width"), ","),
-    Column("rows", _rows_used, ","),
-    Column("dimension", _result("saturation", "dimension"), ","),
-    Column("saturation", _result("saturation", "value"), ".3f"),
-    Column("effective dimension", _result("effective_dimension", "value"), ",.2f"),
-    Column("persistence", _result("persistence", "normalized"), ".3f"),
-    Column("max/scale", _largest, ".3f", rank=2),
-    Column("flags", _flags),
-)
-_STRUCTURE_COLUMNS = (
-    Column("layer", lambda row: row.name),
-    Column("call", lambda row: row.call),
-    Column("kind", lambda row: row.kind or None, rank=3),
-    Column("shape", lambda row: "x".join(map(str, row.shape)) if row.shape else None, rank=1),
-    Column("parameters", _result(_STRUCTURE, "parameters"), ",", rank=4),
-    Column("macs", _result(_STRUCTURE, "macs"), ",", rank=5),
-    Column("path bits", _result(_STRUCTURE, "log2_paths"), ",.2f"),
-    Column("region bits", _result(_STRUCTURE, "region_bits"), ",.0f", rank=6),
-    Column("cut", _result(_STRUCTURE, "cut"), ",", rank=7),
-    Column("power", _result(_STRUCTURE, "intrinsic_power"), ".2f"),
-    Column("field", _field, rank=2, right=True),
-    Column("flags", _structure_flags),
-)
 
 
 def render(report: Report, width: int | None = None) -> str:
@@ -126,12 +42,10 @@ def render(report: Report, width: int | None = None) -> str:
 
 
 def _tables(rows: Sequence[Row], width: int | None) -> Iterator[str]:
-    """One of what ran and of weights, one of the structure."""
-    others = [row for row in rows if not row.measures or set(row.measures) != {_STRUCTURE}]
-    structure = [row for row in rows if row.measures.get(_STRUCTURE) is not None]
-    for columns, chosen in ((_COLUMNS, others), (_STRUCTURE_COLUMNS, structure)):
-        if chosen:
-            yield table(columns, chosen, width)
+    """One for each kind of measure that some row has."""
+    for one in TABLES:
+        if chosen := one.lines(rows):
+            yield table(one.columns, chosen, width)
 
 
 def _coverage(coverage: Coverage) -> Iterator[str]:
@@ -160,16 +74,6 @@ def skipped_lines(skipped: Sequence[Skipped], total: int) -> Iterator[str]:
         shown = several if len(several) <= _MOST_NAMES else several[:_FIRST_NAMES]
         names, more = ", ".join(printable(one.name) for one in shown), len(several) - len(shown)
         yield f"  skipped{many}, {printable(reason)}{share}: {names}" + (f" and {more:,} more" if more else "")
-
-
-def percent(share: float) -> str:
-    """A share as a percentage that shows small ones, and 100 only for the whole."""
-    value = 100 * share
-    if 0 < value < 0.001:
-        return "< 0.001 %"
-    if value < 1:
-        return f"{value:.2g} %"
-    return f"{value if share >= 1 else min(value, 99.9):.3g} %"
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:

@@ -39,6 +39,17 @@ def _persistence(value: Any) -> str | None:
     return None
 
 
+def _links(value: Any) -> str | None:
+    """The distribution of all weights in words."""
+    match value:
+        case {"count": int(count), "layers": int(layers), "mean": float(mean), "std": float(std)}:
+            low, high, zeros = (show(value.get(name), ".4g") for name in ("minimum", "maximum", "zero_share"))
+            flags = "".join(f"; {flag}" for flag in map(show, value.get("flags", ())))
+            spread = f"mean {mean:.3g}, std {std:.4g}, from {low} to {high}, zeros {zeros}"
+            return f"{count:,} weights of {layers:,} layers: {spread}{flags}"
+    return None
+
+
 def _lengths(value: Any) -> str | None:
     """The histogram of path lengths in words."""
     match value:
@@ -72,6 +83,7 @@ def _whole(value: Any) -> int | None:
 #: Totals that are said in words, those that are nothing to look at, and those of some networks only.
 _SENTENCES: dict[str, Callable[[Any], str | None]] = {
     "persistence": _persistence,
+    "network": _links,
     "path_lengths": _lengths,
     "layer_paths": _integer,
     "serra_regions": _integer,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -127,7 +128,8 @@ class _Counts:
     """Counts of the samples of one shape of positions, as `Switching.add_counts` takes them; tensors on the device.
 
     Attributes:
-        state: (K - 1, C, *positions), or (K - 1, C) where positions are not counted. zero, nan: (C,). square: (K - 1, C).
+        state: (K - 1, C, *positions), or (K - 1, C) where positions are not counted. zero, nan: (C,).
+        square: (K - 1, C).
     """
 
     samples: int
@@ -182,7 +184,7 @@ class DeviceSwitching:
                 a = a.movedim(-1, 1)
             others = [axis for axis in range(a.ndim) if axis != 1]
             above = [a > t for t in config["thresholds"]]
-            exactly = [one & ~more for one, more in zip(above, above[1:], strict=False)] + above[-1:]
+            exactly = [*(one & ~more for one, more in pairwise(above)), above[-1]]
             by_sample = torch.stack([each.flatten(2).sum(2) if a.ndim > 2 else each.long() for each in exactly])
             positions = config["positions"] and a.ndim > 2
             state = torch.stack([each.sum(0) for each in exactly]) if positions else by_sample.sum(1)

@@ -228,11 +228,15 @@ def _axes() -> dict[object, Callable[[int, int | None], int | None]]:
     for name in _FIRST:
         table.update(dict.fromkeys(_functions(name), lambda ndim, before: 1))
     for name, axes in _SPATIAL.items():
-        table.update(dict.fromkeys(_functions(name), lambda ndim, before, axes=axes: ndim - axes - 1))
+        table.update(dict.fromkeys(_functions(name), _behind(axes)))
     for name in _KEPT:
         for axes in (1, 2, 3):
             table.update(dict.fromkeys(_functions(f"{name}{axes}d"), lambda ndim, before: before))
     return table
+
+
+def _behind(axes: int) -> Callable[[int, int | None], int | None]:
+    return lambda ndim, before: ndim - axes - 1
 
 
 @cache

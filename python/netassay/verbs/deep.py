@@ -51,6 +51,11 @@ class Deep:
             return cls((), f"{_NAME}: {str(error).removeprefix('measure_weights: ')}")
         return cls(chain, f"{_NAME}: not reached")
 
+    @classmethod
+    def none(cls) -> Deep:
+        """Where no persistence is measured."""
+        return cls((), "")
+
     def measure(self, threads: int) -> None:
         """Once every weight has been read."""
         if not self.chain:

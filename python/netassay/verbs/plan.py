@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from netassay import network as _network
 from netassay import persistence as _persistence
 from netassay.base import memory as _memory
 from netassay.base import threads as _threads
@@ -18,7 +19,7 @@ from netassay.report import Skipped
 from netassay.report import grid as _grid
 from netassay.report import text as _text
 from netassay.sources.checkpoint import Stored, open_checkpoint
-from netassay.verbs.weights import selected
+from netassay.verbs.weights import selected, wanted_measures
 
 _CALIBRATION_S = 0.3
 
@@ -33,6 +34,7 @@ class Plan:
         others: how many weights would be read for the scale alone.
         skipped: what would be left out, and why.
         parameters: a count, of the whole source; nbytes: to be read.
+        measures: what would be measured of each.
         memory: bytes needed, of the largest weight and of what the file holds beside it; available: bytes that may be
             taken.
         threads: a count.
@@ -49,6 +51,7 @@ class Plan:
     available: float
     threads: int
     seconds: tuple[float, float]
+    measures: tuple[str, ...] = ("persistence",)
 
     def __str__(self) -> str:
         return self.render()
@@ -61,13 +64,14 @@ class Plan:
 
     def _lines(self) -> list[str]:
         count = sum(weight.parameters for weight in self.weights)
-        share = f" ({_text.percent(count / self.parameters)})" if 0 < count < self.parameters else ""
+        share = f" ({_grid.percent(count / self.parameters)})" if 0 < count < self.parameters else ""
         scale = f", {self.others:,} more to read for the scale" if self.others else ""
         fits = "" if self.memory <= self.available else ": too little"
         low, high = map(duration, self.seconds)
         took = low if low == high else f"{low} to {high}"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return [
+            f"  measures: {', '.join(self.measures)}",
             f"  weights: {len(self.weights):,} to measure{scale}; "
             f"parameters: {count:,} of {self.parameters:,} to measure{share}",
             *_text.skipped_lines(self.skipped, self.parameters),
@@ -86,17 +90,25 @@ _COLUMNS = (
 )
 
 
-def plan(source: Any, *, layers: object = "*", threads: int | None = None, memory: float | None = None) -> Plan:
+def plan(
+    source: Any,
+    *,
+    measures: tuple[str, ...] = ("persistence",),
+    layers: object = "*",
+    threads: int | None = None,
+    memory: float | None = None,
+) -> Plan:
     """What `measure_weights(source, ...)` would measure, skip and take; the weights are not read.
 
     Time comes from a calibration of a fraction of a second on matrices made up here.
 
     Args:
-        source, layers, threads, memory: as for `measure_weights`.
+        source, measures, layers, threads, memory: as for `measure_weights`.
 
     Raises:
         As `measure_weights`, except for what only the data can show; LimitExceeded is not raised, the plan says it.
     """
+    wanted = wanted_measures(measures, "plan")
     count = _threads.resolve(threads)
     available = _memory.available() if memory is None else float(memory)
     with open_checkpoint(source, memory=float("inf"), function="plan") as checkpoint:
@@ -106,21 +118,23 @@ def plan(source: Any, *, layers: object = "*", threads: int | None = None, memor
         skipped = [Skipped(skip.name, skip.reason, skip.parameters) for skip in checkpoint.skipped]
         for weight in (checkpoint.weights[place] for place in sorted(left_out)):
             skipped.append(Skipped(weight.layer, "not selected", weight.parameters))
+        read = checkpoint.weights if "persistence" in wanted else weights
         return Plan(
             source=checkpoint.source,
             weights=weights,
-            others=len(left_out),
+            others=len(read) - len(weights),
             skipped=tuple(skipped),
             parameters=checkpoint.parameters,
-            nbytes=checkpoint.nbytes,
+            nbytes=sum(weight.nbytes for weight in read),
             memory=checkpoint.largest + checkpoint.resident,
             available=available,
             threads=count,
-            seconds=_seconds(checkpoint.weights, count),
+            seconds=_seconds(read, count, wanted),
+            measures=wanted,
         )
 
 
-def _seconds(weights: Sequence[Stored], threads: int) -> tuple[float, float]:
+def _seconds(weights: Sequence[Stored], threads: int, measures: Sequence[str]) -> tuple[float, float]:
     """Per weight and per matrix as measured on matrices of the most common format, easy and hard ones."""
     parameters: Counter[str] = Counter()
     for weight in weights:
@@ -129,8 +143,8 @@ def _seconds(weights: Sequence[Stored], threads: int) -> tuple[float, float]:
     generator = np.random.default_rng(0)
     plain = generator.standard_normal((1024, 2048), dtype=np.float32)
     hard = np.abs(np.outer(plain[:, 0], plain[0]))  # rank one: the slowest kind of matrix
-    call = _fastest(_as(plain[:16, :16], dtype), threads)
-    rates = sorted(_fastest(_as(matrix, dtype), threads) / matrix.size for matrix in (plain, hard))
+    call = _fastest(_as(plain[:16, :16], dtype), threads, measures)
+    rates = sorted(_fastest(_as(matrix, dtype), threads, measures) / matrix.size for matrix in (plain, hard))
     copied = _copying()
     total, nbytes = sum(parameters.values()), sum(weight.nbytes for weight in weights)
     low = len(weights) * call + total * rates[0] + nbytes * copied
@@ -138,13 +152,16 @@ def _seconds(weights: Sequence[Stored], threads: int) -> tuple[float, float]:
     return low, high
 
 
-def _fastest(view: View, threads: int) -> float:
-    """Seconds of one spanning tree, the least of a few."""
+def _fastest(view: View, threads: int, measures: Sequence[str]) -> float:
+    """Seconds of measuring one weight, the least of a few."""
     until = time.monotonic() + _CALIBRATION_S / 3
     best = float("inf")
     while best == float("inf") or time.monotonic() < until:
         start = time.perf_counter()
-        _persistence.spanning_tree(view, threads=threads)
+        if "persistence" in measures:
+            _persistence.spanning_tree(view, threads=threads)
+        if "network" in measures:
+            _network.layer_links(view, threads=threads)
         best = min(best, time.perf_counter() - start)
     return best
 

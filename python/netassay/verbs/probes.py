@@ -220,7 +220,10 @@ class SwitchingProbe(Probe):
     def join(
         self, standing: Switching | DeviceSwitching, passed: Switching | DeviceSwitching, later: list[Any]
     ) -> Switching | DeviceSwitching:
-        passed.merge(self.host(standing) if isinstance(passed, Switching) else standing)
+        if isinstance(passed, Switching):
+            passed.merge(self.host(standing))
+        else:
+            passed.merge(standing)
         return passed
 
     def host(self, state: Switching | DeviceSwitching) -> Switching:
