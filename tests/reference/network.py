@@ -57,3 +57,71 @@ def sums(w: np.ndarray, axis: int) -> tuple[list[float], list[float], list[float
         [math.fsum(map(abs, line)) for line in lines],
         [math.fsum(v * v for v in line) for line in lines],
     )
+
+
+# ---- nodes ----
+
+
+def strength(weights: list[np.ndarray], biases: list[np.ndarray | None]) -> list[list[float]]:
+    """Input 1 + out; hidden (in + b) + out; output (in + b) + 1.          (La Malfa et al., arXiv 2110.02628)"""
+    nodes = []
+    for layer in range(len(weights) + 1):
+        width = weights[layer].shape[1] if layer < len(weights) else weights[-1].shape[0]
+        s = []
+        for k in range(width):
+            into, out = [1.0], [1.0]
+            if layer > 0:
+                into = [float(v) for v in weights[layer - 1][k]]
+                if biases[layer - 1] is not None:
+                    into.append(float(biases[layer - 1][k]))
+            if layer < len(weights):
+                out = [float(v) for v in weights[layer][:, k]]
+            s.append(math.fsum(into + out))
+        nodes.append(s)
+    return nodes
+
+
+def fluctuation(s: list[float]) -> float:
+    mean = math.fsum(s) / len(s)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in s) / len(s))
+
+
+def jacobian(
+    w: np.ndarray,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int = 1,
+    output_padding: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """T of a convolution, (C_out, *out, C_in, *size); of a transposed one where output_padding is given.
+
+    out[o, p] = sum w[o, i, t] x[i, p s + t d - padding]; transposed: out[o, p s + t d - padding] += w[i, o, t] x[i, p].
+    """
+    kernel = w.shape[2:]
+    axes = list(zip(size, kernel, stride, padding, dilation, strict=True))
+    if output_padding is None:
+        out = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
+        windows, positions = out, size
+    else:
+        out = tuple(
+            (n - 1) * s - 2 * p + d * (k - 1) + 1 + o for (n, k, s, p, d), o in zip(axes, output_padding, strict=True)
+        )
+        windows, positions = size, out
+    heads, tails = w.shape[0] // groups, w.shape[1]
+    t = np.zeros((w.shape[0], *windows, tails * groups, *positions))
+    for a in range(w.shape[0]):
+        for b in range(tails):
+            for window in np.ndindex(windows):
+                for tap in np.ndindex(kernel):
+                    at = tuple(
+                        p * s + u * d - pad
+                        for p, s, u, d, pad in zip(window, stride, tap, dilation, padding, strict=True)
+                    )
+                    if all(0 <= q < n for q, n in zip(at, positions, strict=True)):
+                        t[(a, *window, a // heads * tails + b, *at)] += w[(a, b, *tap)]
+    if output_padding is None:
+        return t
+    k = len(kernel)
+    return np.moveaxis(t, range(k + 1), range(k + 1, 2 * k + 2))

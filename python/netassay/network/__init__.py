@@ -3,6 +3,19 @@
 Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488).
 """
 
+from .affine import LayerStrength, layer_strength
 from .links import LinkSums, LinkWeights, link_weights, sums
+from .strength import Strengths, expected_fluctuation, fluctuation, strength
 
-__all__ = ["LinkSums", "LinkWeights", "link_weights", "sums"]
+__all__ = [
+    "LayerStrength",
+    "LinkSums",
+    "LinkWeights",
+    "Strengths",
+    "expected_fluctuation",
+    "fluctuation",
+    "layer_strength",
+    "link_weights",
+    "strength",
+    "sums",
+]
