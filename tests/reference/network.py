@@ -125,3 +125,22 @@ def jacobian(
         return t
     k = len(kernel)
     return np.moveaxis(t, range(k + 1), range(k + 1, 2 * k + 2))
+
+
+def disparity(w: np.ndarray, axis: int) -> list[float]:
+    """sum (|w| / sum |w|)^2 along an axis; 0 without weight."""
+    found = []
+    for line in w if axis == 1 else w.T:
+        x = [abs(float(v)) for v in line]
+        found.append(math.fsum((v / math.fsum(x)) ** 2 for v in x) if any(x) else 0.0)
+    return found
+
+
+def gini(w: np.ndarray, axis: int) -> list[float]:
+    """Mean difference of all pairs over twice the mean of |w| along an axis; 0 without weight."""
+    found = []
+    for line in w if axis == 1 else w.T:
+        x = [abs(float(v)) for v in line]
+        pairs = math.fsum(abs(a - b) for a in x for b in x)
+        found.append(pairs / (2 * len(x) * math.fsum(x)) if any(x) else 0.0)
+    return found

@@ -4,16 +4,21 @@ Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.
 """
 
 from .affine import LayerStrength, layer_strength
+from .concentration import Concentration, disparity, effective_degree, gini
 from .links import LinkSums, LinkWeights, link_weights, sums
 from .strength import Strengths, expected_fluctuation, fluctuation, strength
 
 __all__ = [
+    "Concentration",
     "LayerStrength",
     "LinkSums",
     "LinkWeights",
     "Strengths",
+    "disparity",
+    "effective_degree",
     "expected_fluctuation",
     "fluctuation",
+    "gini",
     "layer_strength",
     "link_weights",
     "strength",
