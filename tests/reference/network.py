@@ -144,3 +144,16 @@ def gini(w: np.ndarray, axis: int) -> list[float]:
         pairs = math.fsum(abs(a - b) for a in x for b in x)
         found.append(pairs / (2 * len(x) * math.fsum(x)) if any(x) else 0.0)
     return found
+
+
+def backbone(w: np.ndarray, alpha: float) -> dict[tuple[int, int], float]:
+    """(target, source) -> significance of the links that either end keeps.    (Serrano, Boguna, Vespignani 2009)"""
+    kept = {}
+    for k, i in zip(*np.nonzero(w), strict=True):
+        ends = []
+        for line in (w[k], w[:, i]):
+            links = [abs(float(v)) for v in line if v != 0]
+            ends.append((1 - abs(float(w[k, i])) / math.fsum(links)) ** (len(links) - 1))
+        if min(ends) < alpha:
+            kept[int(k), int(i)] = min(ends)
+    return kept
