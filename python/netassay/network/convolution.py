@@ -112,7 +112,7 @@ def per_axis(value: Size, axes: int, least: int, what: str, function: str) -> tu
     except TypeError:
         raise DTypeError(f"{function}: got {what} {value!r}, expected integers") from None
     if len(given) != axes:
-        raise ShapeError(f"{function}: got {what} {value!r}, expected an integer or {axes}")
+        raise ShapeError(f"{function}: got {what} {value!r}, expected an integer or {axes} of them")
     if min(given) < least:
         raise DomainError(f"{function}: got {what} {value!r}, expected at least {least}")
     return tuple(given)
