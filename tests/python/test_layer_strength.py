@@ -60,7 +60,12 @@ def torch_jacobian(torch: Any, kind: str, w: np.ndarray, options: dict[str, Any]
     channels = w.shape[0] if "transpose" in kind else w.shape[1] * options.get("groups", 1)
     entering = (channels, *options["input_size"])
     ones = torch.eye(int(np.prod(entering)), dtype=torch.float64).reshape(-1, *entering)
-    found = getattr(torch.nn.functional, kind)(ones, torch.from_numpy(w), **names).numpy()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # these are small: several threads wait for each other
+    try:
+        found = getattr(torch.nn.functional, kind)(ones, torch.from_numpy(w), **names).numpy()
+    finally:
+        torch.set_num_threads(threads)
     return np.moveaxis(found, 0, -1).reshape(*found.shape[1:], *entering)
 
 
