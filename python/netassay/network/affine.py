@@ -113,7 +113,7 @@ def layer_strength(
     else:
         transposed = "transpose" in kind
         moves = geometry(view.array.shape[2:], stride, padding, dilation, output_padding, transposed, name)
-        check_groups(view.array.shape[0], groups, name)
+        groups = checked_groups(view.array.shape[0], groups, name)
         sizes = None if input_size is None else per_axis(input_size, axes, 1, "input_size", name)
         flags = ("kernel_level",) if sizes is None else ()
         incoming, outgoing = _convolution(view, of, moves, groups, sizes, transposed, name)
@@ -180,11 +180,12 @@ def powers(view: View, of: Of) -> NDArray[Any]:
     return values if of == "signed" else np.abs(values)
 
 
-def check_groups(channels: int, groups: int, function: str) -> None:
-    """That groups divide the first axis of a weight."""
+def checked_groups(channels: int, groups: int, function: str) -> int:
+    """Groups that divide the first axis of a weight."""
     (count,) = per_axis(groups, 1, 1, "groups", function)
     if channels % count:
         raise ShapeError(f"{function}: got {count} groups of {channels} channels, expected a divisor")
+    return count
 
 
 def bias_values(bias: ArrayLike, count: int, function: str) -> Float64:

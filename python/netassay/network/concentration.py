@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from netassay.base import arrays
 from netassay.base.errors import DomainError, ShapeError
 
-from .affine import check_groups, read_only
+from .affine import checked_groups, read_only
 from .convolution import Float64
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _lines(array: NDArray[Any], axis: int, groups: int, function: str) -> NDArra
     if axis not in (0, 1):
         raise DomainError(f"{function}: got axis {axis!r}, expected 0 or 1")
     n, m = array.shape[:2]
-    check_groups(n, groups, function)
+    groups = checked_groups(n, groups, function)
     if axis == 1:
         return array.reshape(n, -1)
     # input channel i of a group reaches the group's outputs, by every entry of its kernels

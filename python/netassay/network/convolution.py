@@ -7,6 +7,7 @@ q_a], with stride s, dilation d and left padding l. Its sums over q, or over p, 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
@@ -111,7 +112,7 @@ def per_axis(value: Size, axes: int, least: int, what: str, function: str) -> tu
     except TypeError:
         raise DTypeError(f"{function}: got {what} {value!r}, expected integers") from None
     if len(given) != axes:
-        raise ShapeError(f"{function}: got {what} {value!r}, expected an integer or {axes}")
+        raise ShapeError(f"{function}: got {what} {value!r}, expected an integer or {axes} of them")
     if min(given) < least:
         raise DomainError(f"{function}: got {what} {value!r}, expected at least {least}")
     return tuple(given)
@@ -130,6 +131,9 @@ def kernel_sums(values: NDArray[np.floating], groups: int) -> tuple[Float64, Flo
 
 def spread(kernels: Float64, matrices: Sequence[Float64]) -> Float64:
     """(channels, *kernel) and (positions, taps) for each axis -> (channels, *positions)."""
-    for matrix in matrices:  # the axis in front goes, its positions come last: after all, they stand in order
-        kernels = np.tensordot(kernels, matrix, axes=(1, 1))
-    return np.ascontiguousarray(kernels)
+    for axis in range(len(matrices), 0, -1):  # from the last: products of what lies side by side in memory
+        shape, matrix = kernels.shape, matrices[axis - 1]
+        rows = kernels.reshape(math.prod(shape[:axis]), shape[axis], -1)
+        kernels = rows[..., 0] @ matrix.T if axis == len(matrices) else matrix @ rows
+        kernels = kernels.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
+    return kernels

@@ -14,7 +14,7 @@ from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import DomainError, NonFinite, ShapeError
 
-from .affine import bias_values, check_groups, check_sums, infinite, powers, read_only
+from .affine import bias_values, check_sums, checked_groups, infinite, powers, read_only
 from .convolution import Float64, kernel_sums
 
 if TYPE_CHECKING:
@@ -81,35 +81,24 @@ def strength(
     (arXiv 2110.02628).
     """
     name, count = "strength", _threads.resolve(threads)
-    weights = list(weights)
-    if not weights:
-        raise ShapeError(f"{name}: got no weights, expected at least one")
-    offsets = [None] * len(weights) if biases is None else list(biases)
-    divided = list(groups) if isinstance(groups, Sequence) else [groups] * len(weights)
-    for what, given in (("biases", offsets), ("groups", divided)):
-        if len(given) != len(weights):
-            raise ShapeError(f"{name}: got {len(given)} {what} for {len(weights)} weights, expected one for each")
-    views = [_link_view(weight, f"{name}: layer {layer}") for layer, weight in enumerate(weights)]
-    _check_chain(views, divided, name)
-
-    found = [
+    views, divided = _chain(weights, groups, name)
+    offsets = [None] * len(views) if biases is None else list(biases)
+    _check_count(offsets, "biases", len(views), name)
+    layers = [
         _layer(view, bias, each, count, f"{name}: layer {layer}")
         for layer, (view, bias, each) in enumerate(zip(views, offsets, divided, strict=True))
     ]
-    first, last = np.ones(len(found[0].outgoing)), np.ones(len(found[-1].incoming))
-    nodes = [
-        read_only(into + out)
-        for into, out in zip(
-            [first, *(layer.incoming for layer in found)], [*(layer.outgoing for layer in found), last], strict=True
-        )
-    ]
+    into = [np.ones(len(layers[0].outgoing)), *(layer.incoming for layer in layers)]
+    out = [*(layer.outgoing for layer in layers), np.ones(len(layers[-1].incoming))]
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        nodes = [a + b for a, b in zip(into, out, strict=True)]
     check_sums(nodes, name)
-    spreads = [(0.0, 0.0), *((layer.spread_in, layer.spread_out) for layer in found), (0.0, 0.0)]
-    expected = [
-        math.sqrt((len(s) - 1) / len(s)) * math.hypot(spreads[layer][0], spreads[layer + 1][1])
-        for layer, s in enumerate(nodes)
-    ]
-    return Strengths(tuple(nodes), read_only(np.array(expected)))
+
+    n = np.array([len(s) for s in nodes])
+    spread_in = [0.0, *(layer.spread_in for layer in layers)]
+    spread_out = [*(layer.spread_out for layer in layers), 0.0]
+    expected = np.sqrt((n - 1) / n) * np.hypot(spread_in, spread_out)
+    return Strengths(tuple(map(read_only, nodes)), read_only(expected))
 
 
 def fluctuation(strengths: Sequence[ArrayLike], *, normalized: bool = False) -> Float64:
@@ -152,8 +141,8 @@ def expected_fluctuation(
 
     sqrt((n_l - 1) / n_l) sqrt(fan_in var_in + var_b + fan_out var_out): a node's strength is a sum of that many links.
 
-    >>> expected_fluctuation(4, fan_in=9, variance_in=1.0, fan_out=3, variance_out=1.0)
-    3.0
+    >>> expected_fluctuation(2, fan_in=5, variance_in=1.0, fan_out=3, variance_out=1.0)
+    2.0
 
     Args:
         nodes: n_l, units, or the channels of a convolution.
@@ -173,7 +162,7 @@ def expected_fluctuation(
             got = nodes if what == "nodes" else value
             raise DomainError(f"expected_fluctuation: got {what}={got}, expected at least {int(what == 'nodes')}")
     links = fan_in * variance_in + variance_bias + fan_out * variance_out
-    return math.sqrt((nodes - 1) / nodes) * math.sqrt(links)
+    return math.sqrt((nodes - 1) / nodes * links)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,13 +184,26 @@ def _link_view(weight: ArrayLike, function: str) -> View:
     return view
 
 
-def _check_chain(views: Sequence[View], groups: Sequence[int], function: str) -> None:
-    for layer, (view, each) in enumerate(zip(views, groups, strict=True)):
-        check_groups(view.array.shape[0], each, f"{function}: layer {layer}")
-        entering = view.array.shape[1] * each
-        if layer and entering != views[layer - 1].array.shape[0]:
-            got = f"layer {layer} of {entering} inputs after one of {views[layer - 1].array.shape[0]} outputs"
+def _chain(weights: Sequence[ArrayLike], groups: int | Sequence[int], function: str) -> tuple[list[View], list[int]]:
+    """Weights that chain, and the groups of each."""
+    views = [_link_view(weight, f"{function}: layer {layer}") for layer, weight in enumerate(weights)]
+    if not views:
+        raise ShapeError(f"{function}: got no weights, expected at least one")
+    divided = list(groups) if isinstance(groups, Sequence) else [groups] * len(views)
+    _check_count(divided, "groups", len(views), function)
+    for layer, view in enumerate(views):
+        n, m = view.array.shape[:2]
+        divided[layer] = checked_groups(n, divided[layer], f"{function}: layer {layer}")
+        entering, before = m * divided[layer], views[max(0, layer - 1)].array.shape[0]
+        if layer and entering != before:
+            got = f"layer {layer} of {entering} inputs after one of {before} outputs"
             raise ShapeError(f"{function}: got {got}, expected weights that chain")
+    return views, divided
+
+
+def _check_count(given: Sequence[object], what: str, layers: int, function: str) -> None:
+    if len(given) != layers:
+        raise ShapeError(f"{function}: got {len(given)} {what} for {layers} weights, expected one for each")
 
 
 def _layer(view: View, bias: ArrayLike | None, groups: int, threads: int, function: str) -> _Layer:
