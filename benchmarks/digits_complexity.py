@@ -1,6 +1,6 @@
 """How often units switch, and how many directions layers use, while a network learns digits: true or random labels.
 
-Three seeds each of a convolutional network with BatchNorm (`netassay.demo.network`) on scikit-learn's digits, the labels
+Three seeds each of a convolutional network with BatchNorm (`netassay.demo.network`) on scikit-learn's digits, labels
 as they are or shuffled once. After some epochs the training images run through the network in evaluation mode under
 watch; every snapshot is of one such pass. What is expected, by measures of Janik and Witaszczyk (arXiv 2006.04791):
 

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from netassay.algebra import Algebra
 from netassay.base.errors import NetassayError, StateError
-from netassay.network import layer_links
+from netassay.complexity import complexity
+from netassay.network import Distribution, layer_links
 from netassay.persistence import NeuralPersistence
 from netassay.report import (
     Coverage,
@@ -137,6 +138,18 @@ def algebra(**other: Any) -> Algebra:
 def call(name: str = "fc", site: int | None = None, **other: Any) -> Row:
     """A row as measure_structure makes it."""
     return row(name, None, call=site, calls=None, measures={"algebra": algebra(**other)})
+
+
+def site(name: str = "relu", **other: Any) -> Row:
+    """A row as a watch makes it of a nonlinearity."""
+    values = Distribution()
+    values.update(np.linspace(-1.0, 2.0, 24))
+    measures = {
+        "complexity": complexity(np.linspace(-1.0, 2.0, 24).reshape(4, 3, 2)),
+        "neuron_strength": values.result(),
+        "neuron_activation": values.result(),
+    }
+    return row(name, kind="ReLU", shape=None, parameters=0, measures=measures, **other)
 
 
 TOTALS = {"persistence": {"normalized": 0.8125, "total": 6.5, "scale": 2.0, "layers": 2, "flags": ()}}
@@ -415,14 +428,15 @@ def test_the_schema_is_valid_and_accepts_what_reports_write(report: Report) -> N
         ),
         totals={"layer_paths": 2**200, "path_lengths": (0, 1, 2**70), "vc_bound": None, "unknown_operations": {}},
     )
-    for one in (report, Report(), Report((nonfinite, few, odd), totals={"x": math.inf}), weights, structure):
+    sites = Report((site(call=0), site(call=1), row("empty", measures={"neuron_strength": None})))
+    for one in (report, Report(), Report((nonfinite, few, odd), totals={"x": math.inf}), weights, structure, sites):
         for volatile in (True, False):
             validator.validate(one.to_dict(volatile=volatile))
 
 
 def test_the_schema_names_exactly_the_fields_of_the_results_and_rows() -> None:
     links = {"network": layer_links(np.eye(3))}
-    both = row(measures={**row().measures, **weight().measures, **links, **call().measures})
+    both = row(measures={**row().measures, **weight().measures, **site().measures, **links, **call().measures})
     defined, layer = schema()["$defs"], Report((both,)).to_dict()["layers"][0]
     assert list(defined["layer"]["properties"]) == list(layer)
     for measure in MEASURES:
@@ -930,6 +944,16 @@ def test_joined_coverage_skips_only_what_neither_measured(report: Report) -> Non
     assert [skipped.name for skipped in coverage.skipped] == ["big", "norm"]
     assert (coverage.measured, coverage.parameters_measured, coverage.parameters_total) == (3, 5000, 6000)
     assert (coverage.aliases, coverage.notes) == ({"a": ("b",), "fc": ("tied",)}, ("attached after 3 passes", "n"))
+
+
+def test_sites_and_distributions_read_back_as_they_were_written_and_have_tables_of_their_own(tmp_path: Path) -> None:
+    report = Report((site(), site("relu", mode="train"), site("gelu", call=1)))
+    report.to_json(tmp_path / "report.json")
+    loaded = Report.load(tmp_path / "report.json")
+    assert loaded == report
+    assert loaded["relu"].complexity.position_bits.shape == (3, 2)
+    assert str(report).count("bits/position") == 1
+    assert str(report).count("strength") == str(report).count("activation") == 3
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

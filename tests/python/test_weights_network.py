@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import netassay
 from netassay import DomainError, NonFinite, Report, ShapeError, cli, measure_weights
+from netassay.base.arrays import widened
 from netassay.network import LayerLinks, layer_links, link_weights, pool_links
-from netassay.persistence.weights import widened
 from netassay.report.serial import schema
 from netassay.sources.checkpoint import Checkpoint
 from netassay.verbs.weights import Interrupted

@@ -9,13 +9,10 @@ from dataclasses import fields, is_dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from netassay.base.errors import DomainError, SelectionError, StateError
-
 from .report import Report
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -48,6 +45,8 @@ class History:
 
     def append(self, step: float, report: Report) -> None:
         """Adds a report. Raises DomainError: a step that is no number, or is not above the last one."""
+        from netassay.base.errors import DomainError
+
         number = isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step)
         if not number or (self._steps and step <= self._steps[-1]):
             last = f" above the last one, {self._steps[-1]:g}" if self._steps else ""
@@ -75,6 +74,10 @@ class History:
 
     def __getitem__(self, quantity: str) -> Series:
         """The steps at which a quantity has a value, and its values. Raises SelectionError: there is no such one."""
+        import numpy as np
+
+        from netassay.base.errors import SelectionError
+
         held = [
             (step, numbers[quantity])
             for step, numbers in zip(self._steps, self._numbers, strict=True)
@@ -124,6 +127,8 @@ class History:
 
         Raises ImportError without matplotlib; SelectionError: there is no such quantity.
         """
+        from netassay.base.errors import SelectionError
+
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
@@ -155,6 +160,8 @@ class History:
     def load(cls, path: str | PathLike[str]) -> History:
         """What `to_json` wrote. Raises FileNotFoundError; StateError where the file is no history."""
         from pathlib import Path
+
+        from netassay.base.errors import StateError
 
         from .parse import decode_report
 
@@ -189,5 +196,5 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flat(f"{prefix}{key}.", item)
-    elif isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value):
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         yield prefix.removesuffix("."), float(value)
