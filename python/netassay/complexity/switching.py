@@ -352,7 +352,7 @@ def _integers(values: ArrayLike, name: str) -> Int64:
     array = np.asarray(values)
     if array.dtype.kind not in "iub":
         raise DTypeError(f"Switching: got {name} of dtype {array.dtype.name}, expected integers")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.asarray(array, dtype=np.int64, order="C")
 
 
 def _labels(labels: ArrayLike, samples: int) -> Int64:
