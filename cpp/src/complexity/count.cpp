@@ -82,12 +82,21 @@ class Shared : public Counting {
 
   virtual void count(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) = 0;
 
-  /// A sample's `on` counts above each threshold, `step` apart, become counts of states of a unit.
-  template <class Count>
-  void settle(const Count* on, index_t step, index_t unit, const std::int64_t* label, SwitchingCounts& into) const {
-    for (index_t k = 0; k < thresholds_; ++k) {
-      const auto more = k + 1 < thresholds_ ? static_cast<std::int64_t>(on[(k + 1) * step]) : 0;
-      settle_state(static_cast<std::int64_t>(on[k * step]) - more, k, unit, label, into);
+  /// A sample's `on` counts above each threshold, (thresholds, units), become counts of states.
+  void settle(const std::uint32_t* on, const Part& part, const std::int64_t* label, SwitchingCounts& into) const {
+    const index_t units = part.last - part.first;
+    for (index_t k = 0; k < thresholds_; ++k, on += units) {
+      const std::size_t at = size(k * units_ + part.first);
+      std::int64_t *const state = into.state.data() + at, *const square = into.square.data() + at;
+      std::int64_t* const of_class =
+          label == nullptr ? nullptr : into.class_state.data() + size(*label * thresholds_ * units_) + at;
+      const std::uint32_t* const more = k + 1 < thresholds_ ? on + units : nullptr;
+      for (index_t c = 0; c < units; ++c) {
+        const std::int64_t count = std::int64_t{on[c]} - (more == nullptr ? 0 : std::int64_t{more[c]});
+        state[c] += count;
+        square[c] += count * count;
+        if (of_class != nullptr) of_class[c] += count;
+      }
     }
   }
   void settle_state(std::int64_t count, index_t k, index_t unit, const std::int64_t* label,
@@ -175,6 +184,7 @@ class Runs final : public Shared<T> {
     for (Scratch& s : scratch_) {
       s.on.resize(size(this->thresholds_ * this->width_ * samples));
       if (this->counts_positions_) s.counters.resize(size(this->thresholds_ * this->width_ * longest_));
+      s.aside.resize(size(2 * this->width_));
     }
   }
 
@@ -182,6 +192,7 @@ class Runs final : public Shared<T> {
   struct Scratch {
     std::vector<std::uint32_t> on;  // (samples, thresholds, units)
     std::vector<U> counters;        // (thresholds, units, positions of a tile)
+    std::vector<std::int64_t> aside;
   };
 
   void count(const Part& part, SwitchingCounts& into, const std::int64_t* labels, int worker) override {
@@ -193,9 +204,7 @@ class Runs final : public Shared<T> {
       const index_t units = part.last - part.first;
       for (index_t n = some.from; n < some.to; ++n) {
         const std::uint32_t* const on = scratch.on.data() + (n - from) * this->thresholds_ * units;
-        for (index_t c = 0; c < units; ++c) {
-          this->settle(on + c, units, part.first + c, labels ? labels + n : nullptr, into);
-        }
+        this->settle(on, part, labels ? labels + n : nullptr, into);
       }
     }
   }
@@ -208,27 +217,28 @@ class Runs final : public Shared<T> {
     const index_t length = segments[last - 1].position + segments[last - 1].length - start;
     const index_t units = part.last - part.first, thresholds = this->thresholds_;
     std::fill(scratch.counters.begin(), scratch.counters.end(), U{0});
-    const auto run = kernel<U>().run;
+    const auto runs = kernel<U>().runs;
+    const bool in_place = this->segments_.stride == 1;
+    std::int64_t *const zero = into.zero.data() + part.first, *const nan = into.nan.data() + part.first;
+    std::int64_t* const aside = scratch.aside.data();  // what the first threshold has counted
     for (index_t n = part.from; n < part.to; ++n) {
       std::uint32_t* const on = scratch.on.data() + (n - part.from) * thresholds * units;
-      const U* const sample = this->data_ + this->samples_[size(n)];
-      for (index_t c = 0; c < units; ++c) {
-        const U* const x = sample + (part.first + c) * this->unit_stride_;
-        std::int64_t zero = 0, nan = 0;
+      const U* const x = this->data_ + this->samples_[size(n)] + part.first * this->unit_stride_;
+      // all units at a time where nothing must be gathered
+      const index_t together = in_place ? units : 1;
+      for (index_t c = 0; c < units; c += together) {
         for (std::size_t s = first; s < last; ++s) {
+          const Segment& segment = segments[s];
           const U* const from =
-              this->gathered(x + segments[s].offset, this->segments_.stride, segments[s].length, line);
+              this->gathered(x + c * this->unit_stride_ + segment.offset, this->segments_.stride, segment.length, line);
           for (index_t k = 0; k < thresholds; ++k) {
-            U* const counters = this->counts_positions_ ? scratch.counters.data() + (k * units + c) * length +
-                                                              (segments[s].position - start)
-                                                        : nullptr;
-            const Tally tally = run(from, segments[s].length, this->above_[size(k)], counters);
-            on[k * units + c] += static_cast<std::uint32_t>(tally.on);
-            if (k == 0) zero += tally.zero, nan += tally.nan;
+            U* const counters = this->counts_positions_
+                                    ? scratch.counters.data() + (k * units + c) * length + (segment.position - start)
+                                    : nullptr;
+            const Tallies tallies{on + k * units + c, k == 0 ? zero + c : aside, k == 0 ? nan + c : aside + units};
+            runs(from, together, this->unit_stride_, segment.length, this->above_[size(k)], tallies, counters, length);
           }
         }
-        into.zero[size(part.first + c)] += zero;
-        into.nan[size(part.first + c)] += nan;
       }
     }
     if (!this->counts_positions_) return;
@@ -379,9 +389,7 @@ class Columns final : public Shared<T> {
       }
       for (index_t n = from; n < to; ++n) {
         const std::uint32_t* const on = scratch.on.data() + (n - from) * thresholds * units;
-        for (index_t c = 0; c < units; ++c) {
-          this->settle(on + c, units, part.first + c, labels ? labels + n : nullptr, into);
-        }
+        this->settle(on, part, labels ? labels + n : nullptr, into);
       }
     }
   }

@@ -48,9 +48,10 @@ struct Above {
   bool flip;
 };
 
-/// Of a run: numbers above the threshold, zeros of either sign, NaNs.
-struct Tally {
-  index_t on, zero, nan;
+/// Of runs: numbers above the threshold, zeros of either sign, NaNs.
+struct Tallies {
+  std::uint32_t* on;
+  std::int64_t *zero, *nan;
 };
 
 template <class U>
@@ -65,8 +66,10 @@ struct Sum {
 
 template <class U>
 struct CountKernel {
-  /// One run of 1 <= n <= kRun numbers; adds 1 to counts[j] where x[j] is on, if there are counts.
-  Tally (*run)(const U* x, index_t n, Above<U> above, U* counts);
+  /// Runs of 1 <= n <= kRun numbers, `step` apart: adds to each run's tallies, and to counts[r * pitch + j], if there
+  /// are counts.
+  void (*runs)(const U* x, index_t runs, index_t step, index_t n, Above<U> above, Tallies tallies, U* counts,
+               index_t pitch);
   /// `rows` <= kTogether rows of n numbers: adds to the totals of every column, and to counts[r * pitch + j], if there
   /// are counts.
   void (*columns)(const U* const* x, index_t rows, index_t n, Above<U> above, Lines<U> totals, U* counts,

@@ -14,6 +14,7 @@ struct Lanes {
   static constexpr bool kPartial = false;
 
   static M less(V a, V b) { return (V)(a < b); }
+  static V most(V a, V b) { return a > b ? a : b; }
   static V plus(V to, M is) { return to - is; }
   static index_t count(M is) {
     return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_epi8((__m256i)is))) / index_t{sizeof(U)};

@@ -17,6 +17,7 @@ struct Lanes<std::uint16_t> {
   static constexpr bool kPartial = true;
 
   static M less(V a, V b) { return _mm512_cmplt_epi16_mask((__m512i)a, (__m512i)b); }
+  static V most(V a, V b) { return (V)_mm512_max_epi16((__m512i)a, (__m512i)b); }
   static V plus(V to, M is) { return (V)_mm512_mask_sub_epi16((__m512i)to, is, (__m512i)to, _mm512_set1_epi16(-1)); }
   static index_t count(M is) { return __builtin_popcount(is); }
   static std::uint64_t bits(M is) { return is; }
@@ -36,6 +37,7 @@ struct Lanes<std::uint32_t> {
   static constexpr bool kPartial = true;
 
   static M less(V a, V b) { return _mm512_cmplt_epi32_mask((__m512i)a, (__m512i)b); }
+  static V most(V a, V b) { return (V)_mm512_max_epi32((__m512i)a, (__m512i)b); }
   static V plus(V to, M is) { return (V)_mm512_mask_sub_epi32((__m512i)to, is, (__m512i)to, _mm512_set1_epi32(-1)); }
   static index_t count(M is) { return __builtin_popcount(is); }
   static std::uint64_t bits(M is) { return is; }
@@ -55,6 +57,7 @@ struct Lanes<std::uint64_t> {
   static constexpr bool kPartial = true;
 
   static M less(V a, V b) { return _mm512_cmplt_epi64_mask((__m512i)a, (__m512i)b); }
+  static V most(V a, V b) { return (V)_mm512_max_epi64((__m512i)a, (__m512i)b); }
   static V plus(V to, M is) { return (V)_mm512_mask_sub_epi64((__m512i)to, is, (__m512i)to, _mm512_set1_epi64(-1)); }
   static index_t count(M is) { return __builtin_popcount(is); }
   static std::uint64_t bits(M is) { return is; }

@@ -16,6 +16,7 @@ struct Lanes {
   static constexpr bool kPartial = false;
 
   static M less(V a, V b) { return (V)(a < b); }
+  static V most(V a, V b) { return a > b ? a : b; }
   static V plus(V to, M is) { return to - is; }
 #if defined(__x86_64__)
   static index_t count(M is) {

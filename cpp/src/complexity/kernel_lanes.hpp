@@ -3,8 +3,8 @@
 /// linkage, so that no unit's code can end up in another's.
 ///
 /// Before it includes this, a unit says what its vectors are: kVectorBytes, and Lanes<U>, which compares signed
-/// integers (`less`), counts what is true (`count`), adds 1 where it is (`plus`), gives it as bits (`bits`), and loads
-/// or changes the first n numbers alone (kPartial).
+/// integers (`less`, `most`), counts what is true (`count`), adds 1 where it is (`plus`), gives it as bits (`bits`),
+/// and loads or changes the first n numbers alone (kPartial).
 
 #include "complexity/kernel.hpp"
 
@@ -39,7 +39,6 @@ struct Counting {
           offset(all(static_cast<S>(static_cast<U>(sign - 1)))),
           limit(all(static_cast<S>(static_cast<U>(above.infinity) + static_cast<U>(sign - 1)))) {}
     V measure(V x) const { return (V)((Wrapping)(x & magnitude) + (Wrapping)offset); }
-    static V most(V a, V b) { return a > b ? a : b; }
     bool any(V most) const { return L::count(L::less(limit, most)) > 0; }
   };
 
@@ -64,59 +63,66 @@ struct Counting {
 
   // ---- runs ----
 
-  static Tally run(const U* x, index_t n, Above<U> above, U* counts) {
-    if (above.flip) return counts ? run_of<true, true>(x, n, above, counts) : run_of<true, false>(x, n, above, counts);
-    return counts ? run_of<false, true>(x, n, above, counts) : run_of<false, false>(x, n, above, counts);
+  static void runs(const U* x, index_t runs, index_t step, index_t n, Above<U> above, Tallies tallies, U* counts,
+                   index_t pitch) {
+    const auto with = [&]<bool kFlip, bool kCounts>() {
+      const Test<kFlip> test(above);
+      const Special special(above);
+      for (index_t r = 0; r < runs; ++r) {
+        run<kFlip, kCounts>(x + r * step, n, above, test, special, tallies, r, counts + (kCounts ? r * pitch : 0));
+      }
+    };
+    if (above.flip) return counts ? with.template operator()<true, true>() : with.template operator()<true, false>();
+    return counts ? with.template operator()<false, true>() : with.template operator()<false, false>();
   }
 
   template <bool kFlip, bool kCounts>
-  static Tally run_of(const U* x, index_t n, Above<U> above, U* counts) {
-    const Test<kFlip> test(above);
-    const Special special(above);
+  static void run(const U* x, index_t n, Above<U> above, const Test<kFlip>& test, const Special& special,
+                  Tallies tallies, index_t r, U* counts) {
     V most = all(static_cast<S>(sign));
-    Tally tally{0, 0, 0};
+    index_t sum = 0;
     bool rare = false;
     index_t j = 0;
     for (; j + lanes <= n; j += lanes) {
       __builtin_prefetch(reinterpret_cast<const char*>(x + j) + kAhead);
       const V v = load(x + j);
       const M is = test(v);
-      tally.on += L::count(is);
+      sum += L::count(is);
       if constexpr (kCounts) store(counts + j, L::plus(load(counts + j), is));
-      most = Special::most(most, special.measure(v));
+      most = L::most(most, special.measure(v));
     }
     if constexpr (L::kPartial) {
       if (j < n) {
         // -infinity is on above no threshold, no zero and no NaN
         const V v = L::load(x + j, n - j, static_cast<S>(static_cast<U>(static_cast<U>(above.infinity) | sign)));
         const M is = test(v);
-        tally.on += L::count(is);
+        sum += L::count(is);
         if constexpr (kCounts) L::plus(counts + j, n - j, is);
-        most = Special::most(most, special.measure(v));
+        most = L::most(most, special.measure(v));
       }
     } else {
       for (; j < n; ++j) {
         const bool is = on(x[j], above);
-        tally.on += is;
+        sum += is;
         if constexpr (kCounts) counts[j] = static_cast<U>(counts[j] + is);
         rare |= zero(x[j]) || nan(x[j], above);
       }
     }
-    if (rare || special.any(most)) count_special(x, n, above, tally);
-    return tally;
+    tallies.on[r] += static_cast<std::uint32_t>(sum);
+    if (rare || special.any(most)) count_special(x, n, above, tallies.zero[r], tallies.nan[r]);
   }
 
-  static void count_special(const U* x, index_t n, Above<U> above, Tally& tally) {
+  static void count_special(const U* x, index_t n, Above<U> above, std::int64_t& zeros, std::int64_t& nans) {
     const V magnitude = all(static_cast<S>(static_cast<U>(~sign))), one = all(1), infinity = all(above.infinity);
     index_t j = 0;
     for (; j + lanes <= n; j += lanes) {
       const V size = load(x + j) & magnitude;
-      tally.zero += L::count(L::less(size, one));
-      tally.nan += L::count(L::less(infinity, size));
+      zeros += L::count(L::less(size, one));
+      nans += L::count(L::less(infinity, size));
     }
     for (; j < n; ++j) {
-      tally.zero += zero(x[j]);
-      tally.nan += nan(x[j], above);
+      zeros += zero(x[j]);
+      nans += nan(x[j], above);
     }
   }
 
@@ -150,7 +156,7 @@ struct Counting {
           U* const here = counts + r * pitch + j;
           store(here, L::plus(load(here), is));
         }
-        most = Special::most(most, special.measure(v));
+        most = L::most(most, special.measure(v));
       }
       store(totals.on + j, on);
       if (special.any(most)) special_columns(x, rows, j, j + lanes, above, totals);
@@ -210,7 +216,7 @@ struct Counting {
     }
   }
 
-  static constexpr CountKernel<U> kernel{run, columns, signs};
+  static constexpr CountKernel<U> kernel{runs, columns, signs};
 };
 
 // ---- sums ----

@@ -4,7 +4,19 @@ State: `Switching`, streamed and mergeable. Result: `Complexity`. Source: Janik,
 networks and other characteristics of deep feature representations" (arXiv 2006.04791).
 """
 
+from .growth import Growth, growth
+from .patterns import Naswot, distinct_patterns, naswot
 from .result import Complexity
 from .switching import Switching, complexity, footprint
 
-__all__ = ["Complexity", "Switching", "complexity", "footprint"]
+__all__ = [
+    "Complexity",
+    "Growth",
+    "Naswot",
+    "Switching",
+    "complexity",
+    "distinct_patterns",
+    "footprint",
+    "growth",
+    "naswot",
+]

@@ -176,13 +176,15 @@ def entropy(states: Int64, total: int | Int64) -> Float64:
     p = states / total
     terms = np.zeros_like(p)
     np.log2(p, out=terms, where=p > 0)
-    return np.maximum(-(p * terms).sum(axis=0), 0.0)
+    bits: Float64 = np.maximum(-(p * terms).sum(axis=0), 0.0)
+    return bits
 
 
 def miller_madow(bits: Float64, states: Int64, total: int, most: float) -> Float64:
     """bits + (occupied states - 1) / (2 total ln 2), at most `most`."""
     occupied = (states > 0).sum(axis=0).reshape(bits.shape)
-    return np.minimum(bits + (occupied - 1) / (2 * total * math.log(2)), most)
+    corrected: Float64 = np.minimum(bits + (occupied - 1) / (2 * total * math.log(2)), most)
+    return corrected
 
 
 def hamming(states: Int64, samples: int) -> float:
@@ -203,7 +205,8 @@ def effective_samples(counts: dict[str, Any], pieces: bool) -> Float64:
     variance = np.maximum(square - state**2 / n, 0.0) / (n * (n - 1.0) * positions**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         each = np.where((state > 0) & (state < total), p * (1 - p) / variance, np.nan)
-    return np.fmin.reduce(each, axis=0)
+    least: Float64 = np.fmin.reduce(each, axis=0)
+    return least
 
 
 def label_information(counts: dict[str, Any], bits: Float64, pieces: bool) -> Float64:

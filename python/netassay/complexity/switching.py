@@ -205,6 +205,13 @@ class Switching:
         """
         return complexity_of(self._native, self.rule, tuple(self._config["thresholds"]))
 
+    def counts(self) -> dict[str, Any]:
+        """All that is counted, as arrays: state (K - 1, C), zero and nan (C,), square (K - 1, C), position
+        (K - 1, C, positions), class_state (classes, K - 1, C), class_observations (classes,), patterns (samples, words
+        of 64 bits; bit unit * positions + position, the lowest first), and samples, observations, units, shape,
+        shape_varies."""
+        return self._native.counts()
+
     @property
     def rule(self) -> str:
         """What is counted."""
@@ -352,7 +359,7 @@ def _integers(values: ArrayLike, name: str) -> Int64:
     array = np.asarray(values)
     if array.dtype.kind not in "iub":
         raise DTypeError(f"Switching: got {name} of dtype {array.dtype.name}, expected integers")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.asarray(array, dtype=np.int64, order="C")
 
 
 def _labels(labels: ArrayLike, samples: int) -> Int64:
