@@ -70,6 +70,7 @@ TRAININGS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor], boo
     "activation checkpointing": (Checkpointed, lambda step: data(8, 6, seed=step), False),
 }
 INVASIVE: dict[str, Any] = {"layers": nn.Module, "max_rows": 3, "positions": "mean", "every": 2}
+ALL: dict[str, Any] = {"measures": ("saturation", "complexity", "network"), "thresholds": {"tanh": 0.0}}
 
 
 def train(training: str, options: dict[str, Any] | None, steps: int = STEPS) -> tuple[list[Tensor], Any]:
@@ -115,6 +116,15 @@ def test_100_steps_of_training_are_bitwise_the_same_with_and_without_a_watch(
 ) -> None:
     assert_same_training(plain(training, STEPS), train(training, {}))
     assert not complaints(caplog)
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_100_steps_of_training_are_bitwise_the_same_with_all_measures(
+    training: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_same_training(plain(training, STEPS), train(training, ALL))
+    assert not complaints(caplog)
+    assert torch.overrides._get_current_function_mode_stack() == []
 
 
 @pytest.mark.parametrize("training", TRAININGS)
@@ -248,7 +258,7 @@ def test_torchs_own_settings_are_untouched() -> None:
 
     model = seeded(ConvNet)
     before = settings()
-    with na.watch(model, max_rows=3) as watch, torch.no_grad():
+    with na.watch(model, max_rows=3, **ALL) as watch, torch.no_grad():
         model(data(4, 2, 8, 8))
         watch.report()
     assert settings() == before
@@ -265,7 +275,7 @@ def test_a_pass_under_warnings_as_errors_raises_none_and_has_no_fault(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for model, batch in models:
-            for options in ({}, INVASIVE):
+            for options in ({}, INVASIVE, ALL):
                 with na.watch(model, **options) as watch:
                     model(batch)
                     model.to(torch.bfloat16)(batch.bfloat16() if batch.is_floating_point() else batch)
@@ -341,6 +351,17 @@ def test_of_10000_injected_faults_none_escapes_each_is_logged_once_and_the_train
 
 
 PLACES = [
+    "netassay.verbs.recorder.Recorder.entering",
+    "netassay.verbs.recorder.Recorder.leaving",
+    "netassay.verbs.recorder.Recorder._masked",
+    "netassay.complexity.Switching.update",
+    "netassay.network.Distribution.update",
+    "netassay.network.Distribution.merge",
+    "netassay.sources.sites.Pass._innermost",
+    "netassay.sources.sites.Pass._axis",
+    "netassay.sources.sites._input",
+    "netassay.sources.sites.hidden",
+    "netassay.sources.sites.Watcher.push",
     "netassay.verbs.recorder.Recorder.begin",
     "netassay.verbs.recorder.Recorder.observe",
     "netassay.verbs.recorder.Recorder.commit",
@@ -368,7 +389,7 @@ def test_a_fault_anywhere_in_the_watch_does_not_reach_the_training(
     model = seeded(lambda: Raises(dropout=0.0))
     expected = model(data(8, 6))
     fail, count = faults(lambda i: FAULTS[i % len(FAULTS)]())
-    with na.watch(model, max_rows=5):
+    with na.watch(model, max_rows=5, **ALL):
         model(data(8, 6))
         monkeypatch.setattr(place, fail)
         for _ in range(10):
@@ -378,7 +399,8 @@ def test_a_fault_anywhere_in_the_watch_does_not_reach_the_training(
         monkeypatch.undo()
         assert torch.equal(model(data(8, 6)), expected)
     assert count[0] > 0
-    assert 1 <= len(complaints(caplog)) <= 4  # three layers and the end of the pass
+    assert 1 <= len(complaints(caplog)) <= 7  # three layers, two sites, start and end of the pass
+    assert torch.overrides._get_current_function_mode_stack() == []
 
 
 def test_an_error_that_cannot_be_shown_does_not_reach_the_training_either(

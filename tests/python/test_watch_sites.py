@@ -142,6 +142,33 @@ def test_the_networks_totals_are_sums_and_means_over_units() -> None:
     assert total["mean_channel"] == pytest.approx(channels.mean(), rel=1e-12)
 
 
+def test_channels_that_were_never_on_are_a_finding_of_the_mode_with_more_samples() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 10)))
+    with torch.no_grad():
+        model[0].bias[:3] = -100.0
+    with na.watch(model, **COMPLEXITY) as watch:
+        model.train()(data(40, 4))
+        model.eval()(data(50, 4))
+    (found,) = watch.report().findings
+    assert found.layer == "1"
+    assert found.message == ("1: 30 % of its channels were never on in 50 samples in eval: they let nothing through")
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(31, 4))
+    assert watch.report().findings == ()
+
+
+def test_the_text_says_the_networks_totals_in_a_sentence_per_mode() -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(40, 2, 8, 8))
+    text = str(watch.report())
+    total = watch.report().totals["complexity"]["eval"]
+    assert (
+        f"complexity.eval  {total['mean_channel']:.3f} bits per channel, {total['mean_position']:.3f} per channel at a"
+        f" position, {total['total_position']:,.0f} in all of 7 sites"
+    ) in text
+
+
 def test_what_cannot_be_counted_is_in_coverage_with_its_reason() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:

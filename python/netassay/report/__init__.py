@@ -1,6 +1,13 @@
 """Where measurements go: rows, coverage, findings and provenance in one Report. No numerics here."""
 
-from .findings import algebra_findings, findings, network_findings, persistence_findings, saturation_findings
+from .findings import (
+    algebra_findings,
+    complexity_findings,
+    findings,
+    network_findings,
+    persistence_findings,
+    saturation_findings,
+)
 from .history import History
 from .join import join
 from .report import Report
@@ -15,6 +22,7 @@ __all__ = [
     "Skipped",
     "UnknownLayer",
     "algebra_findings",
+    "complexity_findings",
     "findings",
     "join",
     "network_findings",

@@ -10,12 +10,14 @@ from .rows import Finding, Row, arrange
 
 TAIL_SHARE = 0.5
 SCALE_SHARE = 0.1
+DEAD_SHARE = 0.1
 
 
 def findings(rows: Sequence[Row], totals: Mapping[str, Any] | None = None) -> tuple[Finding, ...]:
     """What follows from the rows of a report and its totals, measure by measure."""
     return (
         *saturation_findings(rows),
+        *complexity_findings(rows),
         *persistence_findings(rows),
         *network_findings(rows),
         *algebra_findings(rows, totals or {}),
@@ -39,6 +41,31 @@ def saturation_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
         layers.setdefault((row.name, row.call), []).append(row)
     found = [finding for layer in layers.values() for finding in _of_layer(layer)]
     return (*found, *_tail(measured))
+
+
+def complexity_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
+    """Sites of which many channels were never on: of ReLU and ReLU6, whose units then let nothing through.
+
+    One finding per site, of the mode with more samples, whose threshold is this project's definition: a tenth of the
+    channels or more, over at least 32 samples.
+    """
+    sites: dict[tuple[str, int | None], Row] = {}
+    for row in arrange(rows):
+        found = row.measures.get("complexity")
+        if found is not None and found.samples >= 32 and (found.dead or 0) >= DEAD_SHARE:
+            standing = sites.get((row.name, row.call))
+            if standing is None or standing.complexity.samples < found.samples:
+                sites[row.name, row.call] = row
+    return tuple(_never_on(row) for row in sites.values())
+
+
+def _never_on(row: Row) -> Finding:
+    found = row.complexity
+    message = (
+        f"{_label(row)}: {_percent(found.dead)} % of its channels were never on in {found.samples:,} samples"
+        f"{_modes([row])}: they let nothing through"
+    )
+    return Finding("warning", row.name, message, {"dead": found.dead, "samples": found.samples, "mode": row.mode})
 
 
 def persistence_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:

@@ -22,12 +22,34 @@ def totals_lines(totals: Mapping[str, Any]) -> Iterator[str]:
             continue
         if name in _ONLY_IN_FILES or (name in _OPTIONAL and not value):
             continue
+        if name in _BY_MODE and (told := _by_mode(name, value)):
+            flat.update(told)
+            continue
         say = _SENTENCES.get(name)
         sentence = say(value) if say else None
         flat.update({name: sentence} if sentence else _flatten({name: value}))
     room = max(map(len, flat), default=0)
     for name, text in flat.items():
         yield f"  {name:<{room}}  {text}"
+
+
+def _by_mode(name: str, value: Any) -> dict[str, str]:
+    """A sentence for each mode, or none."""
+    modes = value.items() if isinstance(value, Mapping) else ()
+    told = {f"{name}.{printable(mode)}": _BY_MODE[name](numbers) for mode, numbers in modes}
+    return {mode: text for mode, text in told.items() if text} if all(told.values()) else {}
+
+
+def _switching(value: Any) -> str | None:
+    """How often the units of a network switch, in words."""
+    match value:
+        case {"sites": int(sites), "mean_channel": float(channel), "total_channel": float(total), **rest}:
+            parts = [f"{channel:.3f} bits per channel"]
+            match rest:
+                case {"mean_position": float(position), "total_position": float(total)}:
+                    parts.append(f"{position:.3f} per channel at a position")
+            return f"{', '.join(parts)}, {total:,.0f} in all of {sites:,} site{'s' if sites != 1 else ''}"
+    return None
 
 
 def _persistence(value: Any) -> str | None:
@@ -88,6 +110,7 @@ _SENTENCES: dict[str, Callable[[Any], str | None]] = {
     "layer_paths": _integer,
     "serra_regions": _integer,
 }
+_BY_MODE: dict[str, Callable[[Any], str | None]] = {"complexity": _switching}
 _ONLY_IN_FILES = ("unknown_operations", "flags")
 _OPTIONAL = ("log2_paths_exact", "region_bits", "vc_bound", "serra_regions", "unknown")
 

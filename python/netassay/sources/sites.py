@@ -274,9 +274,11 @@ class Watcher:
     ) -> None:
         self.root, self.names, self.wanted = root, dict(names), wanted
         self.ops = operations(thresholds)
+        self._strangers: set[int] = set()  # in the pass that began last
 
     def push(self, listener: Listener) -> Any:
         """Begins to show this thread's sites; returns what `pop` takes."""
+        self._strangers.clear()
         mode = _mode_class()(Pass(self, listener))
         mode.__enter__()
         return mode
@@ -284,10 +286,12 @@ class Watcher:
     def name_of(self, module: nn.Module) -> str | None:
         """A module's qualified name, also of one that came after the watch; None outside the model."""
         name = self.names.get(id(module))
-        if name is None:
+        if name is None and id(module) not in self._strangers:
             found = {id(m): n for n, m in self.root.named_modules()}
             self.names.update({key: n for key, n in found.items() if key not in self.names})
             name = self.names.get(id(module))
+            if name is None:
+                self._strangers.add(id(module))
         return name
 
 
