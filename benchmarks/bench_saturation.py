@@ -7,6 +7,7 @@ column. Errors are max |a_ij - b_ij| / sqrt(b_ii b_jj), b the same sum in float6
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib
@@ -178,6 +179,9 @@ def small(rounds: int) -> Iterator[Pending]:
 
 # ---- whole training steps ----
 
+#: What is watched in each arm.
+WATCHED = {"watched": ("saturation",), "both": ("saturation", "complexity"), "complexity": ("complexity",)}
+
 
 def assert_states(model: nn.Module, x: Tensor) -> float:
     """A watched pass against float64 moments of the outputs that hooks of our own catch; the largest error."""
@@ -203,7 +207,8 @@ def assert_states(model: nn.Module, x: Tensor) -> float:
 
 
 def step(name: str, model: nn.Module, x: Tensor, optimiser: Callable[[Any], Any], repeats: int, rounds: int) -> Case:
-    """Times training steps of copies of one model: bare, watched, under delve, and bare again, which shows the noise.
+    """Times training steps of copies of one model: bare, watched, watched with complexity too, or with it alone, under
+    delve, and bare again, which shows the noise.
 
     Args:
         repeats: steps per timing; so many that the rows of a timing fill whole blocks of 1024.
@@ -214,7 +219,7 @@ def step(name: str, model: nn.Module, x: Tensor, optimiser: Callable[[Any], Any]
     import netassay as na
 
     worst, target = assert_states(model, x), torch.arange(len(x)) % 10
-    copies = {arm: copy.deepcopy(model) for arm in ("bare", "watched", "delve", "bare again")}
+    copies = {arm: copy.deepcopy(model) for arm in ("bare", *WATCHED, "delve", "bare again")}
     if not delve():
         del copies["delve"]
 
@@ -230,17 +235,22 @@ def step(name: str, model: nn.Module, x: Tensor, optimiser: Callable[[Any], Any]
 
     steps = {arm: training(model) for arm, model in copies.items()}
     more: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, na.watch(copies["watched"], memory=1e12) as watch:
-        tracker = None
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        watches = {
+            arm: stack.enter_context(na.watch(copies[arm], measures=measures, memory=1e12))
+            for arm, measures in WATCHED.items()
+        }
+        watch, tracker = watches["watched"], None
         if delve():
             options = {"save_to": "csv", "stats": ["lsat"], "device": "cpu"}
             tracker = delve().SaturationTracker(folder, modules=copies["delve"], **options)
             assert len(tracker.layers) == len(watch._layers)
         times = common.interleaved(steps, rounds=rounds, repeats=repeats)
-        taken = times["watched"].rounds * repeats + 2
-        assert all(row.calls == taken for row in watch.report().layers)
-        for bare, watched in zip(copies["bare"].parameters(), copies["watched"].parameters(), strict=True):
-            assert torch.equal(bare, watched), "the watch changed the training"
+        for arm, each in watches.items():
+            taken = times[arm].rounds * repeats + 2
+            assert all(row.calls == taken for row in each.report().layers)
+            for bare, watched in zip(copies["bare"].parameters(), copies[arm].parameters(), strict=True):
+                assert torch.equal(bare, watched), "the watch changed the training"
         reports: dict[str, Callable[[], object]] = {"report": watch.report}
         if tracker:
             logs = tracker.logs["train-covariance-matrix"]
@@ -290,13 +300,35 @@ def stream_row(case: Case) -> list[str]:
 def step_row(case: Case) -> list[str]:
     """A row of the last table."""
     times, bare = case.times, case.times["bare"]
-    ratios = [times[arm].over(bare) if arm in times else "-" for arm in ("watched", "delve", "bare again")]
+    ratios = [times[arm].over(bare) if arm in times else "-" for arm in (*WATCHED, "delve", "bare again")]
     seconds = [f"{times[arm].minimum:.2f}" if arm in times else "-" for arm in ("report", "delve's")]
     return [case.name, bare.milliseconds(), *ratios, *seconds, f"{case.errors['netassay']:.0e}"]
 
 
 STREAM = ("", "netassay ms", "torch x", "delve x", "/ read", "/ products", "error", "torch's")
-STEP = ("", "bare ms", "watched / bare", "delve / bare", "bare / bare", "report s", "delve's s", "error")
+STEP = (
+    "",
+    "bare ms",
+    "watched / bare",
+    "both / bare",
+    "complexity / bare",
+    "delve / bare",
+    "bare / bare",
+    "report s",
+    "delve's s",
+    "error",
+)
+    "",
+    "bare ms",
+    "watched / bare",
+    "both / bare",
+    "complexity / bare",
+    "delve / bare",
+    "bare / bare",
+    "report s",
+    "delve's s",
+    "error",
+)
 GROUPS = {
     "cov": Group(f"Streaming covariance of ({ROWS}, d) rows", covariance, STREAM, stream_row),
     "maps": Group("Convolution maps, float32, every position a row", maps, STREAM, stream_row),
