@@ -318,17 +318,6 @@ STEP = (
     "delve's s",
     "error",
 )
-    "",
-    "bare ms",
-    "watched / bare",
-    "both / bare",
-    "complexity / bare",
-    "delve / bare",
-    "bare / bare",
-    "report s",
-    "delve's s",
-    "error",
-)
 GROUPS = {
     "cov": Group(f"Streaming covariance of ({ROWS}, d) rows", covariance, STREAM, stream_row),
     "maps": Group("Convolution maps, float32, every position a row", maps, STREAM, stream_row),
