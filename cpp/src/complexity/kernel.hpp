@@ -71,8 +71,8 @@ struct CountKernel {
   void (*runs)(const U* x, index_t runs, index_t step, index_t n, Above<U> above, Tallies tallies, U* counts,
                index_t pitch);
   /// `rows` <= kTogether rows of n numbers: adds to the totals of every column, and to counts[r * pitch + j], if there
-  /// are counts.
-  void (*columns)(const U* const* x, index_t rows, index_t n, Above<U> above, Lines<U> totals, U* counts,
+  /// are counts. What lies `ahead` bytes further is read soon.
+  void (*columns)(const U* const* x, index_t rows, index_t n, index_t ahead, Above<U> above, Lines<U> totals, U* counts,
                   index_t pitch);
   /// Bit j % 8 of byte j / 8 is set where x[j] is on; the rest of the last byte is 0.
   void (*signs)(const U* x, index_t n, Above<U> above, unsigned char* bits);

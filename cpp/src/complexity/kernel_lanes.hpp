@@ -128,19 +128,20 @@ struct Counting {
 
   // ---- columns ----
 
-  static void columns(const U* const* x, index_t rows, index_t n, Above<U> above, Lines<U> totals, U* counts,
-                      index_t pitch) {
+  static void columns(const U* const* x, index_t rows, index_t n, index_t ahead, Above<U> above, Lines<U> totals,
+                      U* counts, index_t pitch) {
     const auto with = [&]<bool kFlip, bool kCounts>() {
-      if (rows == kTogether) return columns_of<kFlip, kCounts, kTogether>(x, rows, n, above, totals, counts, pitch);
-      columns_of<kFlip, kCounts, 0>(x, rows, n, above, totals, counts, pitch);
+      if (rows == kTogether)
+        return columns_of<kFlip, kCounts, kTogether>(x, rows, n, ahead, above, totals, counts, pitch);
+      columns_of<kFlip, kCounts, 0>(x, rows, n, ahead, above, totals, counts, pitch);
     };
     if (above.flip) return counts ? with.template operator()<true, true>() : with.template operator()<true, false>();
     return counts ? with.template operator()<false, true>() : with.template operator()<false, false>();
   }
 
   template <bool kFlip, bool kCounts, index_t kRows>
-  static void columns_of(const U* const* x, index_t count, index_t n, Above<U> above, Lines<U> totals, U* counts,
-                         index_t pitch) {
+  static void columns_of(const U* const* x, index_t count, index_t n, index_t ahead, Above<U> above, Lines<U> totals,
+                         U* counts, index_t pitch) {
     const index_t rows = kRows == 0 ? count : kRows;
     const Test<kFlip> test(above);
     const Special special(above);
@@ -148,7 +149,7 @@ struct Counting {
     for (; j + lanes <= n; j += lanes) {
       V on = load(totals.on + j), most = all(static_cast<S>(sign));
       for (index_t r = 0; r < rows; ++r) {
-        __builtin_prefetch(reinterpret_cast<const char*>(x[r] + j) + kAhead);
+        __builtin_prefetch(reinterpret_cast<const char*>(x[r] + j) + ahead);
         const V v = load(x[r] + j);
         const M is = test(v);
         on = L::plus(on, is);
