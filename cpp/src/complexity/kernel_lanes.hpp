@@ -220,83 +220,8 @@ struct Counting {
   static constexpr CountKernel<U> kernel{runs, columns, signs};
 };
 
-// ---- sums ----
-
-typedef double Doubles __attribute__((vector_size(kVectorBytes)));
-
-template <class T>
-struct Summing {
-  static constexpr index_t count = kVectorBytes / 8;
-  typedef T Part __attribute__((vector_size(count * sizeof(T))));
-
-  static Doubles load(const T* p) {
-    Part v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, Doubles);
-  }
-  static double horizontal(Doubles v) {
-    double parts[count];
-    __builtin_memcpy(parts, &v, sizeof v);
-    for (index_t half = count / 2; half > 0; half /= 2) {
-      for (index_t l = 0; l < half; ++l) parts[l] += parts[l + half];
-    }
-    return parts[0];
-  }
-
-  static Sum run(const T* x, index_t n) {
-    constexpr index_t chains = 4;
-    Doubles plain[chains] = {}, square[chains] = {};
-    index_t j = 0;
-    for (; j + chains * count <= n; j += chains * count) {
-      for (index_t c = 0; c < chains; ++c) {
-        const Doubles v = load(x + j + c * count);
-        plain[c] += v;
-        square[c] += v * v;
-      }
-    }
-    for (; j + count <= n; j += count) {
-      const Doubles v = load(x + j);
-      plain[0] += v;
-      square[0] += v * v;
-    }
-    Sum sum{horizontal((plain[0] + plain[1]) + (plain[2] + plain[3])),
-            horizontal((square[0] + square[1]) + (square[2] + square[3]))};
-    for (; j < n; ++j) {
-      const double v = x[j];
-      sum.plain += v;
-      sum.square += v * v;
-    }
-    return sum;
-  }
-
-  static void columns(const T* const* x, index_t rows, index_t n, double* plain, double* square) {
-    index_t j = 0;
-    for (; j + count <= n; j += count) {
-      Doubles sum, squares;
-      __builtin_memcpy(&sum, plain + j, sizeof sum);
-      __builtin_memcpy(&squares, square + j, sizeof squares);
-      for (index_t r = 0; r < rows; ++r) {
-        const Doubles v = load(x[r] + j);
-        sum += v;
-        squares += v * v;
-      }
-      __builtin_memcpy(plain + j, &sum, sizeof sum);
-      __builtin_memcpy(square + j, &squares, sizeof squares);
-    }
-    for (; j < n; ++j) {
-      for (index_t r = 0; r < rows; ++r) {
-        const double v = x[r][j];
-        plain[j] += v;
-        square[j] += v * v;
-      }
-    }
-  }
-
-  static constexpr SumKernel<T> kernel{run, columns};
-};
-
 constexpr Kernels kCounts{Counting<std::uint16_t>::kernel, Counting<std::uint32_t>::kernel,
-                          Counting<std::uint64_t>::kernel, Summing<float>::kernel, Summing<double>::kernel};
+                          Counting<std::uint64_t>::kernel};
 
 }  // namespace
 }  // namespace netassay::complexity
