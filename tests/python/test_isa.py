@@ -1,7 +1,8 @@
 """The same claims at every instruction set that this processor offers, each in a process capped by NETASSAY_ISA.
 
 This file is also the program of those processes: `test_isa.py measure FOLDER` and `test_isa.py load FOLDER` print one
-JSON object {claim: what is wrong, or ""} (of "digest" what it is). Tolerances and bars are those of test_moments.
+JSON object {claim: what is wrong, or ""} (of "digest" and "switching" what they are). Tolerances and bars are those of
+test_moments.
 """
 
 from __future__ import annotations
@@ -175,6 +176,27 @@ def digest() -> str:
     return total.hexdigest()
 
 
+def switching_digest() -> str:
+    """Of every number that complexity counts."""
+    from test_complexity import DTYPES, bits, channels_last, fed, numbers, typed
+
+    total = sha256()
+    options: tuple[dict[str, Any], ...] = (
+        {"rule": "relu", "patterns": True, "classes": 3},
+        {"rule": "threshold", "threshold": (-0.5, 0.5)},
+        {"rule": "maxpool", "kernel_size": 2},
+    )
+    for dtype in DTYPES:
+        for shape in ((7, 5, 9, 11), (3, 70, 2, 3), (2, 3, 40, 33), (300, 97)):
+            x = typed(numbers(shape), dtype)[0]
+            for option in options:
+                if len(shape) == 4 or "kernel_size" not in option:
+                    for given in (x, channels_last(x)):
+                        labels = np.arange(len(x)) % 3 if "classes" in option else None
+                        total.update(bits(fed(given, labels=labels, **option)))
+    return total.hexdigest()
+
+
 def main(task: str, folder: Path) -> None:
     from netassay import _core
 
@@ -187,6 +209,7 @@ def main(task: str, folder: Path) -> None:
         "save": lambda: save(folder, level),
         "trees": trees,
         "digest": lambda: iter([digest()]),
+        "switching": lambda: iter([switching_digest()]),
     }
     if task == "load":
         claims = {"load": lambda: load(folder, level)}
@@ -271,6 +294,10 @@ def test_trees_are_scipys_at_every_level(level: str, states: Path) -> None:
 
 def test_persistence_has_the_same_bits_at_every_level(level: str, states: Path) -> None:
     assert outcome("measure", level, states)["digest"] == outcome("measure", "baseline", states)["digest"]
+
+
+def test_switching_counts_are_the_same_at_every_level(level: str, states: Path) -> None:
+    assert outcome("measure", level, states)["switching"] == outcome("measure", "baseline", states)["switching"]
 
 
 def test_a_cap_above_what_is_offered_and_an_empty_one_ask_for_nothing() -> None:

@@ -14,6 +14,8 @@ namespace {
 constexpr index_t kNearBytes = index_t{1} << 16;
 /// Samples whose counts wait until all of their positions are counted.
 constexpr index_t kSamples = 1024;
+/// Units of rows that are counted side by side: kTogether rows of them, and as many that are read ahead, stay near.
+constexpr index_t kWidth = 512;
 /// Numbers that are not worth a second thread.
 constexpr index_t kFew = index_t{1} << 16;
 
@@ -63,7 +65,7 @@ class Shared : public Counting {
 
   /// Units of a task at most, and how many tasks there will be: samples are split where units are too few.
   void divide(const SwitchingOptions& options, const std::vector<index_t>& shape, index_t width, index_t unit,
-              int threads) {
+              int threads, bool gathers) {
     if (samples() * units_ * positions_ < kFew) threads = 1;
     const index_t even = ceil_div(ceil_div(units_, 2 * index_t{threads}), unit) * unit;
     width_ = std::min(width, threads == 1 ? width : even);
@@ -77,6 +79,7 @@ class Shared : public Counting {
       allocate(other, options, counts_positions_);
     }
     lines_.resize(size(threads_));
+    if (!gathers && !options.patterns) return;
     for (auto& line : lines_) line.resize(size(std::max(kRun, kTogether * width_)));
   }
 
@@ -167,7 +170,8 @@ class Runs final : public Shared<T> {
   Runs(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions, int threads)
       : Base(a, options, positions) {
     const index_t bytes = this->positions_ * this->thresholds_ * index_t{sizeof(U)};
-    this->divide(options, extents(a.positions), std::clamp<index_t>(kNearBytes / bytes, 1, 1024), 1, threads);
+    this->divide(options, extents(a.positions), std::clamp<index_t>(kNearBytes / bytes, 1, 1024), 1, threads,
+                 this->segments_.stride != 1);
     // tiles of segments whose counters stay near
     const index_t most = std::max(kRun, kNearBytes / (index_t{sizeof(U)} * this->thresholds_ * this->width_));
     for (std::size_t s = 0; s < this->segments_.all.size();) {
@@ -269,7 +273,8 @@ class Columns final : public Shared<T> {
  public:
   Columns(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions, int threads)
       : Base(a, options, positions), rows_(offsets(a.positions)) {
-    this->divide(options, extents(a.positions), this->positions_ == 1 ? 1024 : 256, 64, threads);
+    this->divide(options, extents(a.positions), this->positions_ == 1 ? kWidth : 256, 64, threads,
+                 this->unit_stride_ != 1);
     const index_t row = this->width_ * this->thresholds_ * index_t{sizeof(U)};
     together_ = std::min({this->positions_, kMostRows, std::max(kTogether, kNearBytes / row)});
     scratch_.resize(size(this->threads_));
@@ -307,15 +312,17 @@ class Columns final : public Shared<T> {
         const U* const from = this->data_ + offset(r + k) + part.first * this->unit_stride_;
         x[k] = this->gathered(from, this->unit_stride_, units, line + k * units);
       }
+      const index_t next = r + kTogether < rows ? offset(r + kTogether) - offset(r) : 0;
+      const index_t ahead = next * index_t{sizeof(U)};
       for (index_t k = 0; k < thresholds; ++k) {
         const Lines<U> lines{totals + k * units, totals + thresholds * units, totals + (thresholds + 1) * units};
         U* const here = counters == nullptr ? nullptr : counters + (k * together_ + r) * units;
         // zeros and NaNs are counted with the first threshold
         if (k == 0) {
-          columns(x, some, units, this->above_[0], lines, here, units);
+          columns(x, some, units, ahead, this->above_[0], lines, here, units);
         } else {
           U* const aside = lines.nan + units;
-          columns(x, some, units, this->above_[size(k)], {lines.on, aside, aside + units}, here, units);
+          columns(x, some, units, ahead, this->above_[size(k)], {lines.on, aside, aside + units}, here, units);
         }
       }
     }
@@ -422,7 +429,7 @@ class Pooled final : public Shared<T> {
  public:
   Pooled(const ActivationsView<const T>& a, const SwitchingOptions& options, bool positions, int threads)
       : Base(a, options, positions), windows_(*options.window, a.positions) {
-    this->divide(options, options.window->outputs(extents(a.positions)), 1024, 1, threads);
+    this->divide(options, options.window->outputs(extents(a.positions)), 1024, 1, threads, false);
     rows_.resize(size(this->threads_));
     for (auto& row : rows_) row.resize(size(windows_.places));
   }

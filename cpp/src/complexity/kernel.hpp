@@ -59,11 +59,6 @@ struct Lines {
   U *on, *zero, *nan;
 };
 
-/// Sums of x and x^2, in float64.
-struct Sum {
-  double plain, square;
-};
-
 template <class U>
 struct CountKernel {
   /// Runs of 1 <= n <= kRun numbers, `step` apart: adds to each run's tallies, and to counts[r * pitch + j], if there
@@ -71,27 +66,18 @@ struct CountKernel {
   void (*runs)(const U* x, index_t runs, index_t step, index_t n, Above<U> above, Tallies tallies, U* counts,
                index_t pitch);
   /// `rows` <= kTogether rows of n numbers: adds to the totals of every column, and to counts[r * pitch + j], if there
-  /// are counts.
-  void (*columns)(const U* const* x, index_t rows, index_t n, Above<U> above, Lines<U> totals, U* counts,
+  /// are counts. What lies `ahead` bytes further is read soon.
+  void (*columns)(const U* const* x, index_t rows, index_t n, index_t ahead, Above<U> above, Lines<U> totals, U* counts,
                   index_t pitch);
   /// Bit j % 8 of byte j / 8 is set where x[j] is on; the rest of the last byte is 0.
   void (*signs)(const U* x, index_t n, Above<U> above, unsigned char* bits);
 };
 
-/// Sums of float32 or float64.
-template <class T>
-struct SumKernel {
-  Sum (*run)(const T* x, index_t n);
-  /// Adds to the sums of every column.
-  void (*columns)(const T* const* x, index_t rows, index_t n, double* plain, double* square);
-};
-
+/// The tables of one instruction set, by the bytes of a number.
 struct Kernels {
   CountKernel<std::uint16_t> two;
   CountKernel<std::uint32_t> four;
   CountKernel<std::uint64_t> eight;
-  SumKernel<float> f32;
-  SumKernel<double> f64;
 };
 
 extern const Kernels kCountsBaseline;

@@ -128,19 +128,20 @@ struct Counting {
 
   // ---- columns ----
 
-  static void columns(const U* const* x, index_t rows, index_t n, Above<U> above, Lines<U> totals, U* counts,
-                      index_t pitch) {
+  static void columns(const U* const* x, index_t rows, index_t n, index_t ahead, Above<U> above, Lines<U> totals,
+                      U* counts, index_t pitch) {
     const auto with = [&]<bool kFlip, bool kCounts>() {
-      if (rows == kTogether) return columns_of<kFlip, kCounts, kTogether>(x, rows, n, above, totals, counts, pitch);
-      columns_of<kFlip, kCounts, 0>(x, rows, n, above, totals, counts, pitch);
+      if (rows == kTogether)
+        return columns_of<kFlip, kCounts, kTogether>(x, rows, n, ahead, above, totals, counts, pitch);
+      columns_of<kFlip, kCounts, 0>(x, rows, n, ahead, above, totals, counts, pitch);
     };
     if (above.flip) return counts ? with.template operator()<true, true>() : with.template operator()<true, false>();
     return counts ? with.template operator()<false, true>() : with.template operator()<false, false>();
   }
 
   template <bool kFlip, bool kCounts, index_t kRows>
-  static void columns_of(const U* const* x, index_t count, index_t n, Above<U> above, Lines<U> totals, U* counts,
-                         index_t pitch) {
+  static void columns_of(const U* const* x, index_t count, index_t n, index_t ahead, Above<U> above, Lines<U> totals,
+                         U* counts, index_t pitch) {
     const index_t rows = kRows == 0 ? count : kRows;
     const Test<kFlip> test(above);
     const Special special(above);
@@ -148,7 +149,7 @@ struct Counting {
     for (; j + lanes <= n; j += lanes) {
       V on = load(totals.on + j), most = all(static_cast<S>(sign));
       for (index_t r = 0; r < rows; ++r) {
-        __builtin_prefetch(reinterpret_cast<const char*>(x[r] + j) + kAhead);
+        __builtin_prefetch(reinterpret_cast<const char*>(x[r] + j) + ahead);
         const V v = load(x[r] + j);
         const M is = test(v);
         on = L::plus(on, is);
@@ -219,83 +220,8 @@ struct Counting {
   static constexpr CountKernel<U> kernel{runs, columns, signs};
 };
 
-// ---- sums ----
-
-typedef double Doubles __attribute__((vector_size(kVectorBytes)));
-
-template <class T>
-struct Summing {
-  static constexpr index_t count = kVectorBytes / 8;
-  typedef T Part __attribute__((vector_size(count * sizeof(T))));
-
-  static Doubles load(const T* p) {
-    Part v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, Doubles);
-  }
-  static double horizontal(Doubles v) {
-    double parts[count];
-    __builtin_memcpy(parts, &v, sizeof v);
-    for (index_t half = count / 2; half > 0; half /= 2) {
-      for (index_t l = 0; l < half; ++l) parts[l] += parts[l + half];
-    }
-    return parts[0];
-  }
-
-  static Sum run(const T* x, index_t n) {
-    constexpr index_t chains = 4;
-    Doubles plain[chains] = {}, square[chains] = {};
-    index_t j = 0;
-    for (; j + chains * count <= n; j += chains * count) {
-      for (index_t c = 0; c < chains; ++c) {
-        const Doubles v = load(x + j + c * count);
-        plain[c] += v;
-        square[c] += v * v;
-      }
-    }
-    for (; j + count <= n; j += count) {
-      const Doubles v = load(x + j);
-      plain[0] += v;
-      square[0] += v * v;
-    }
-    Sum sum{horizontal((plain[0] + plain[1]) + (plain[2] + plain[3])),
-            horizontal((square[0] + square[1]) + (square[2] + square[3]))};
-    for (; j < n; ++j) {
-      const double v = x[j];
-      sum.plain += v;
-      sum.square += v * v;
-    }
-    return sum;
-  }
-
-  static void columns(const T* const* x, index_t rows, index_t n, double* plain, double* square) {
-    index_t j = 0;
-    for (; j + count <= n; j += count) {
-      Doubles sum, squares;
-      __builtin_memcpy(&sum, plain + j, sizeof sum);
-      __builtin_memcpy(&squares, square + j, sizeof squares);
-      for (index_t r = 0; r < rows; ++r) {
-        const Doubles v = load(x[r] + j);
-        sum += v;
-        squares += v * v;
-      }
-      __builtin_memcpy(plain + j, &sum, sizeof sum);
-      __builtin_memcpy(square + j, &squares, sizeof squares);
-    }
-    for (; j < n; ++j) {
-      for (index_t r = 0; r < rows; ++r) {
-        const double v = x[r][j];
-        plain[j] += v;
-        square[j] += v * v;
-      }
-    }
-  }
-
-  static constexpr SumKernel<T> kernel{run, columns};
-};
-
 constexpr Kernels kCounts{Counting<std::uint16_t>::kernel, Counting<std::uint32_t>::kernel,
-                          Counting<std::uint64_t>::kernel, Summing<float>::kernel, Summing<double>::kernel};
+                          Counting<std::uint64_t>::kernel};
 
 }  // namespace
 }  // namespace netassay::complexity
