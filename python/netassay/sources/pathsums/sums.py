@@ -17,6 +17,10 @@ class Lost(Exception):
     """A sum that cannot be told; says why."""
 
 
+class Varies(Lost):
+    """What was taken for a constant depends on the input."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
     """The sum over the paths that reach each unit of a tensor: tensor * 2^bits.
