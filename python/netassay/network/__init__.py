@@ -4,5 +4,6 @@ Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.
 """
 
 from .links import LinkSums, LinkWeights, link_weights, sums
+from .nodes import FLAGS, NodeLayer, NodeStrengths, Unlinked
 
-__all__ = ["LinkSums", "LinkWeights", "link_weights", "sums"]
+__all__ = ["FLAGS", "LinkSums", "LinkWeights", "NodeLayer", "NodeStrengths", "Unlinked", "link_weights", "sums"]

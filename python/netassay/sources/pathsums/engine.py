@@ -67,6 +67,10 @@ class Step:
         (node, *_) = (*nodes_in(self.arguments.get(name)), None)
         return None if node is None else self.engine.read(node)
 
+    def uses(self, k: int) -> bool:
+        """Whether anything reads the k-th tensor that the call puts out."""
+        return any(user.args[1:] == (k,) and user.users for user in self.node.users)
+
     def rerun(self, tensors: Mapping[fx.Node, Tensor], **replaced: Any) -> Any:
         """What the operation itself makes of other tensors, and of other arguments by name."""
         return self.engine.call(self.node, tensors, replaced)
