@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from netassay.verbs.plan import Plan, plan
     from netassay.verbs.project import Projection, Projections, project
     from netassay.verbs.samples import sample_persistence
+    from netassay.verbs.strengths import node_strengths
     from netassay.verbs.structure import measure_structure, path_norm
     from netassay.verbs.watch import Watch, watch
     from netassay.verbs.weights import measure_weights
@@ -70,6 +71,7 @@ _HOMES = {
     "compare": "netassay.verbs.compare",
     "measure_structure": "netassay.verbs.structure",
     "measure_weights": "netassay.verbs.weights",
+    "node_strengths": "netassay.verbs.strengths",
     "path_norm": "netassay.verbs.structure",
     "plan": "netassay.verbs.plan",
     "project": "netassay.verbs.project",
@@ -107,6 +109,7 @@ __all__ = [
     "measure_structure",
     "measure_weights",
     "network",
+    "node_strengths",
     "path_norm",
     "persistence",
     "plan",

@@ -10,9 +10,11 @@ from .distribution import Distribution, Values
 from .divergence import Divergence, divergence
 from .layer import LayerLinks, NetworkLinks, grid, layer_links, pool_links
 from .links import LinkSums, LinkWeights, link_weights, sums, survey
+from .nodes import FLAGS, NodeLayer, NodeStrengths, Unlinked
 from .strength import Strengths, expected_fluctuation, fluctuation, strength
 
 __all__ = [
+    "FLAGS",
     "Backbone",
     "Concentration",
     "Distribution",
@@ -22,7 +24,10 @@ __all__ = [
     "LinkSums",
     "LinkWeights",
     "NetworkLinks",
+    "NodeLayer",
+    "NodeStrengths",
     "Strengths",
+    "Unlinked",
     "Values",
     "backbone",
     "disparity",

@@ -30,6 +30,8 @@ class Traced:
         places: node of the run -> place of its call in the graph.
         remade: node that writes to its first argument -> (place, node) of the calls behind its own, by which what
             shares that memory has what was written.
+        batch_axes: node -> for each tensor it puts out the axis along which it grows with the batch, or None; of a view
+            that puts samples and other things on one axis, that axis.
         unwrapped: names of the wrappers that were taken off the model.
     """
 
@@ -37,6 +39,7 @@ class Traced:
     run: Run
     places: Mapping[fx.Node, int]
     remade: Mapping[fx.Node, Sequence[tuple[int, fx.Node]]]
+    batch_axes: Mapping[fx.Node, tuple[int | None, ...]]
     unwrapped: tuple[str, ...]
 
 
@@ -66,7 +69,7 @@ def trace(model: nn.Module, example: Any, *, function: str, batch_axis: int = 0,
             " that do not; strict=False measures the branches that this example takes"
         )
     builder = _Builder(root, runs)
-    return Traced(builder.graph(), runs[0], builder.places, builder.remade, tuple(unwrapped))
+    return Traced(builder.graph(), runs[0], builder.places, builder.remade, builder.batch_axes(), tuple(unwrapped))
 
 
 def _batch(
@@ -137,6 +140,17 @@ class _Builder:
             input_specific=self._run.input_specific,
             notes=tuple(dict.fromkeys(self._notes)),
         )
+
+    def batch_axes(self) -> Mapping[fx.Node, tuple[int | None, ...]]:
+        """Of every node with a call; where there is no other run to compare, the first axis, if it is as long."""
+        return {node: tuple(self._batch_axis(node, k) for k in range(len(tensors_of(node)))) for node in self.places}
+
+    def _batch_axis(self, node: fx.Node, k: int) -> int | None:
+        value = tensors_of(node)[k]
+        if node not in self._larger:
+            return 0 if value.ndim and value.shape[0] == BATCHES[0] else None
+        more = tensors_of(self._larger[node])[k]
+        return next((axis for axis in range(value.ndim) if value.shape[axis] != more.shape[axis]), None)
 
     def _paired(self, other: Run) -> Mapping[fx.Node, fx.Node]:
         """Node of the smaller batch -> the same of the larger."""

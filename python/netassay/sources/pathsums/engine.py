@@ -16,7 +16,17 @@ from netassay.algebra.semantics import Leaf, leaf_of
 from netassay.sources.graph import Traced
 from netassay.sources.nodes import arguments_of, operation_of, tensors_of
 from netassay.sources.pathsums.memory import Memory, first_of
-from netassay.sources.pathsums.sums import Lost, Sums, Value, common, empty_like, nodes_in, ones, zeros_like
+from netassay.sources.pathsums.sums import (
+    Lost,
+    Sums,
+    Value,
+    Varies,
+    common,
+    empty_like,
+    nodes_in,
+    ones,
+    zeros_like,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -56,6 +66,10 @@ class Step:
         """Of the tensor that is this argument; None: no path reaches it, or there is none."""
         (node, *_) = (*nodes_in(self.arguments.get(name)), None)
         return None if node is None else self.engine.read(node)
+
+    def uses(self, k: int) -> bool:
+        """Whether anything reads the k-th tensor that the call puts out."""
+        return any(user.args[1:] == (k,) and user.users for user in self.node.users)
 
     def rerun(self, tensors: Mapping[fx.Node, Tensor], **replaced: Any) -> Any:
         """What the operation itself makes of other tensors, and of other arguments by name."""
@@ -101,12 +115,16 @@ class Pass(ABC):
         """The sums that a call puts out."""
 
     @abstractmethod
-    def lost(self, step: Step, error: Exception) -> Lost:
+    def lost(self, step: Step, error: Exception) -> Value:
         """What stands for a call whose sums cannot be told; or raises."""
 
     @abstractmethod
     def constant_sums(self, node: fx.Node) -> Sums | None:
         """What a tensor that no path from the input reaches adds to a sum."""
+
+    def entering(self, node: fx.Node, call: Call) -> Value:
+        """The sums of an input of the model."""
+        return ones(call.shape)
 
     def walk(self) -> Iterator[tuple[int, Value]]:
         """The place of each call and its sums, in order; a place comes again when its tensor is written to."""
@@ -138,7 +156,7 @@ class Pass(ABC):
         call = self.traced.graph.calls[self.traced.places[node]]
         if call.op == INPUT:
             self._carried.add(node)
-            return ones(call.shape)
+            return self.entering(node, call)
         if not any(self.carried(n) for n in node.all_input_nodes):
             return None
         step = Step(self, node, call, Leaf("unknown"))
@@ -199,7 +217,7 @@ class Pass(ABC):
         """The values of what does not depend on the input, as the model computes them.
 
         Raises:
-            Lost: it does depend on it, was written to, is random, or the model has no values.
+            Varies: it does depend on it. Lost: it was written to, is random, or the model has no values.
         """
         if node in self._folded:
             return self._folded[node]
@@ -209,7 +227,7 @@ class Pass(ABC):
         if isinstance(value, (bool, int, float)):
             return value
         if node in self._stale or self.carried(node) or node.op != "call_function":
-            raise Lost("it depends on values that only the input gives")
+            raise Varies("it depends on values that only the input gives")
         op, mutates = operation_of(node)
         target = node.target
         if any("nondeterministic" in str(tag) for tag in getattr(target, "tags", ())):
@@ -218,7 +236,7 @@ class Pass(ABC):
             raise Lost(f"{op} writes to a constant")
         shaped = [n for n in node.all_input_nodes if self.carried(n)]
         if shaped and leaf_of(self.traced.graph.calls[self.traced.places[node]]).form != "constant":
-            raise Lost("it depends on values that only the input gives")
+            raise Varies("it depends on values that only the input gives")
         given: dict[fx.Node, Any] = {n: empty_like(n) for n in shaped}
         if mutates:  # never the model's own tensor
             first = first_of(node)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from netassay.algebra.graph import tensors_in
 from netassay.algebra.operations.unitwise import IDENTITIES
 from netassay.algebra.semantics import leaf_of
 from netassay.base.errors import DomainError, NonFinite, UnsupportedLayout
 from netassay.sources.graph import Traced
-from netassay.sources.nodes import arguments_of, tensors_of
+from netassay.sources.nodes import tensors_of
 from netassay.sources.pathsums import norm_rules
-from netassay.sources.pathsums.engine import Pass, Step
+from netassay.sources.pathsums.engine import Step
 from netassay.sources.pathsums.sums import Lost, Sums, Value, joined, nodes_in, ones, scaled
+from netassay.sources.pathsums.weighted import Weighted
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -80,16 +79,10 @@ def path_norm(traced: Traced, q: float, function: str = "path_norm") -> float:
         return math.inf
 
 
-class Norms(Pass):
+class Norms(Weighted):
     def __init__(self, traced: Traced, q: float, function: str) -> None:
-        super().__init__(traced)
-        self.q, self._function = q, function
-        self.folded_norms: set[fx.Node] = set()
-        self._names = _names(traced)
-        self._checked: set[fx.Node] = set()
-        if any(tensor.is_meta for tensor in self.run.constants.values()):
-            model = traced.graph.model
-            raise UnsupportedLayout(f"{function}: got {model} on the meta device, expected a model with values")
+        super().__init__(traced, function)
+        self.q = q
 
     def lost(self, step: Step, error: Exception) -> Lost:
         if isinstance(error, (UnsupportedLayout, NonFinite, DomainError)):
@@ -100,7 +93,7 @@ class Norms(Pass):
         op, name = step.op, step.call.name
         if not why:
             why = _REASONS.get(op) or _reason(step)
-        raise UnsupportedLayout(f"{self._function}: got {op} in {name!r} ({why}), expected {_EXPECTED}")
+        raise UnsupportedLayout(f"{self.function}: got {op} in {name!r} ({why}), expected {_EXPECTED}")
 
     def output(self, place: int, value: Value) -> Sums:
         """The sums of an output; of one that no path reaches, those of its constant."""
@@ -130,29 +123,6 @@ class Norms(Pass):
     def constant_sums(self, node: fx.Node) -> Sums:
         """Of what is added without a path from the input: its paths come from the constant input."""
         return self.power(self.values(node))
-
-    def values(self, node: fx.Node) -> Tensor:
-        """What a node that does not depend on the input holds; float64."""
-        import torch
-
-        tensor = self.constant(node)
-        if not isinstance(tensor, torch.Tensor):
-            raise Lost("several tensors where one is expected")
-        if tensor.is_complex():
-            raise Lost("it is complex")
-        if not bool(torch.isfinite(tensor).all()):
-            raise NonFinite(f"{self._function}: got a NaN or an infinity in {node.name!r}, expected finite values")
-        return tensor.double()
-
-    def _stored(self, node: fx.Node) -> Tensor:
-        import torch
-
-        tensor = super()._stored(node)
-        if node not in self._checked and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            name = self._names.get(node, node.name)
-            raise NonFinite(f"{self._function}: got a NaN or an infinity in {name!r}, expected finite values")
-        self._checked.add(node)
-        return tensor
 
     def term(self, value: Any, weight: float = 1.0) -> Sums | None:
         """What an argument of a sum adds, times a number; a number of its own is a bias."""
@@ -206,19 +176,3 @@ def _reason(step: Step) -> str:
     if step.leaf.form == "source":
         return "its input is indices"
     return "it is not piecewise linear" if step.leaf.planes is None else "it has no path norm here"
-
-
-def _names(traced: Traced) -> Mapping[fx.Node, str]:
-    """The names of parameters as the graph has them, by their nodes."""
-    names: dict[fx.Node, str] = {}
-    for node, place in traced.places.items():
-        call = traced.graph.calls[place]
-        if node.op != "call_function":
-            continue
-        for argument, value in arguments_of(node):
-            described = tensors_in([call.get(argument)])
-            entering = [n for n in nodes_in(value) if n in traced.places or n in traced.run.constants]
-            for n, tensor in zip(entering, described, strict=False):
-                if n in traced.run.constants and tensor.name is not None:
-                    names.setdefault(n, tensor.name)
-    return names

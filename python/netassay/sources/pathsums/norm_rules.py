@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from netassay.algebra.semantics import Leaf
 from netassay.sources.nodes import tensors_of
 from netassay.sources.pathsums import windows
 from netassay.sources.pathsums.engine import Step
 from netassay.sources.pathsums.sums import Lost, Sums, Value, joined, scaled
+from netassay.sources.pathsums.weighted import BATCH_NORMS, own_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -61,9 +61,9 @@ def _weighted(norms: Norms, step: Step) -> Sums:
         norms.refuse(step, "its bias depends on the input")
     offset = None if bias is None else norms.values(bias)
     channels = len(step.shape) - 1 if step.op == "linear" else len(step.shape) - windows_of(step) - 1
-    follower = _norm_behind(step, channels)
+    follower = norms.norm_behind(step, channels)
     if follower is not None:
-        scale, shift = _affine(norms, follower)
+        scale, shift = norms.batch_norm(follower)
         offset = shift if offset is None else offset * scale + shift
         out = _product(out, norms.power(_along(scale, channels, step.shape)), step.shape)
         norms.folded_norms.add(follower)
@@ -86,49 +86,13 @@ def _product(a: Sums, b: Sums, shape: tuple[int, ...]) -> Sums:
     return scaled(a.tensor * b.tensor, a.bits + b.bits).map(lambda tensor: tensor.expand(shape))
 
 
-def _norm_behind(step: Step, channels: int) -> fx.Node | None:
-    """The BatchNorm that alone reads what a layer puts out, channels on axis 1."""
-    users = list(step.node.users)
-    if channels != 1 or len(users) != 1 or users[0].op != "call_function":
-        return None
-    (user,) = users
-    behind = Step(step.engine, user, step.engine.traced.graph.calls[step.engine.traced.places[user]], step.leaf)
-    if behind.op not in _BATCH_NORMS or behind.arguments["input"] is not step.node or _own_statistics(behind):
-        return None
-    return user if len(behind.call.shapes) == 1 else None
-
-
-_BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
-
-
-def _own_statistics(step: Step) -> bool:
-    return step.get("running_mean") is None or bool(step.get("training", False))
-
-
-def _affine(norms: Norms, node: fx.Node) -> tuple[Tensor, Tensor]:
-    """Scale g / s and shift beta - m g / s of an eval BatchNorm, float64."""
-    import torch
-
-    call = norms.traced.graph.calls[norms.traced.places[node]]
-    step = Step(norms, node, call, Leaf())
-    mean, variance = (norms.values(step.arguments[name]) for name in ("running_mean", "running_var"))
-    epsilon = float(step.get("eps", step.get("epsilon", 1e-5)))
-    scale = 1 / torch.sqrt(variance + epsilon)
-    if step.get("weight") is not None:
-        scale = scale * norms.values(step.arguments["weight"])
-    shift = -mean * scale
-    if step.get("bias") is not None:
-        shift = shift + norms.values(step.arguments["bias"])
-    return scale, shift
-
-
 def _batch_norm(norms: Norms, step: Step) -> Value:
-    if _own_statistics(step):
+    if own_statistics(step):
         norms.refuse(step, "its statistics are the batch's")
     entering = step.sums("input")
     if entering is None:
         norms.refuse(step, "its parameters depend on the input")
-    scale, shift = _affine(norms, step.node)
+    scale, shift = norms.batch_norm(step.node)
     axis = min(1, len(step.shape) - 1)
     out = _product(entering, norms.power(_along(scale, axis, step.shape)), step.shape)
     total = joined([out, norms.power(_along(shift, axis, step.shape))], step.shape)
@@ -252,7 +216,7 @@ def _handlers() -> Mapping[str, Callable[[Norms, Step], Value]]:
         "linear conv1d conv2d conv3d convolution _convolution conv_transpose1d conv_transpose2d conv_transpose3d": (
             _weighted
         ),
-        " ".join(_BATCH_NORMS): _batch_norm,
+        " ".join(BATCH_NORMS): _batch_norm,
         "add sub rsub": _sum,
         "maximum minimum fmax fmin": _maximum,
         "max min amax amin": _extreme,

@@ -17,6 +17,10 @@ class Lost(Exception):
     """A sum that cannot be told; says why."""
 
 
+class Varies(Lost):
+    """What was taken for a constant depends on the input."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
     """The sum over the paths that reach each unit of a tensor: tensor * 2^bits.
@@ -48,7 +52,7 @@ Value: TypeAlias = "Sums | Lost | tuple[Sums | Lost | None, ...] | None"
 
 def scaled(tensor: Tensor, bits: float = 0.0) -> Sums:
     """tensor * 2^bits with its largest element in [1, 2); exact, as it is multiplied by a power of two."""
-    largest = float(tensor.max()) if tensor.numel() else 0.0
+    largest = float(tensor.detach().max()) if tensor.numel() else 0.0
     if largest == 0:
         return Sums(tensor)
     if not math.isfinite(largest):
