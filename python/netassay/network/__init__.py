@@ -6,17 +6,21 @@ Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.
 from .affine import LayerStrength, layer_strength
 from .backbone import Backbone, backbone
 from .concentration import Concentration, disparity, effective_degree, gini
+from .contrast import Contrast, PooledDivergence, Separation
 from .distribution import Distribution, Values
 from .divergence import Divergence, divergence
 from .layer import LayerLinks, NetworkLinks, grid, layer_links, pool_links
-from .links import LinkSums, LinkWeights, link_weights, sums, survey
+from .links import QUANTILES, LinkSums, LinkWeights, link_weights, sums, survey
 from .nodes import FLAGS, NodeLayer, NodeStrengths, Unlinked
+from .population import Population
 from .strength import Strengths, expected_fluctuation, fluctuation, strength
 
 __all__ = [
     "FLAGS",
+    "QUANTILES",
     "Backbone",
     "Concentration",
+    "Contrast",
     "Distribution",
     "Divergence",
     "LayerLinks",
@@ -26,6 +30,9 @@ __all__ = [
     "NetworkLinks",
     "NodeLayer",
     "NodeStrengths",
+    "PooledDivergence",
+    "Population",
+    "Separation",
     "Strengths",
     "Unlinked",
     "Values",

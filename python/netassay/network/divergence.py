@@ -95,17 +95,29 @@ def divergence(
     sides = _histograms(a, b, counts, bins, edges, name)
     held = (sides[0] + sides[1]) > 0
     first, second = sides[0][held], sides[1][held]
+    null = dealt(first, second, permutations, np.random.default_rng(seed)) if permutations else None
+    return judged(first, second, null, kind)
+
+
+def judged(
+    a: NDArray[np.int64], b: NDArray[np.int64], null: tuple[NDArray[Any], NDArray[Any]] | None, kind: str
+) -> Divergence:
+    """The divergence of two histograms without bins that are empty in both, beside those of a null.
+
+    Args:
+        a, b: (bins,) counts. null: (permutations, bins) counts of either side, or None.
+    """
     measure = _KINDS[kind]
-    value = float(measure(first[None], second[None])[0])
-    flags = ("single_bin",) if first.size == 1 else ()
-    if not permutations:
+    value = float(measure(a[None], b[None])[0])
+    flags = ("single_bin",) if a.size == 1 else ()
+    if null is None:
         return Divergence(value, None, None, None, None, kind, flags)
-    null = measure(*_dealt(first, second, permutations, np.random.default_rng(seed)))
-    mean = float(null.mean())
+    chance = measure(*null)
+    mean = float(chance.mean())
     # a permutation that gives the same counts must count, whatever its last bits are
-    reached = int(np.count_nonzero(null >= value - 1e-12 * max(1.0, value)))
-    p_value = (1 + reached) / (1 + permutations)
-    return Divergence(value, mean, float(null.std()), value - mean, p_value, kind, flags)
+    reached = int(np.count_nonzero(chance >= value - 1e-12 * max(1.0, value)))
+    p_value = (1 + reached) / (1 + chance.size)
+    return Divergence(value, mean, float(chance.std()), value - mean, p_value, kind, flags)
 
 
 def _jensen_shannon(a: NDArray[Any], b: NDArray[Any]) -> Float64:
@@ -132,7 +144,7 @@ def _shares(counts: NDArray[Any]) -> Float64:
     return shares
 
 
-def _dealt(
+def dealt(
     a: NDArray[np.int64], b: NDArray[np.int64], times: int, random: np.random.Generator
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The pooled values dealt out anew: histograms of samples without replacement, (times, bins) each."""
@@ -150,7 +162,7 @@ def _dealt(
 def _histograms(
     a: Any, b: Any, counts: bool, bins: int, edges: ArrayLike | None, function: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    given = [_density(side) for side in (a, b)]
+    given = [density_of(side) for side in (a, b)]
     if counts:
         given = [np.asarray(side.detach().cpu() if arrays.is_tensor(side) else side) for side in (a, b)]
     first, second = given
@@ -158,10 +170,10 @@ def _histograms(
         return _counted(first, second, function)
     if first is not None or second is not None:
         raise DomainError(f"{function}: got a density and a sample, expected two densities or two samples")
-    return _binned(_sample(a, function), _sample(b, function), bins, edges, function)
+    return _binned(sample(a, function), sample(b, function), bins, edges, function)
 
 
-def _density(side: Any) -> NDArray[Any] | None:
+def density_of(side: Any) -> NDArray[Any] | None:
     """The counts of a result, with or without its edges."""
     density = getattr(side, "density", None)
     if density is None:
@@ -182,7 +194,8 @@ def _counted(a: NDArray[Any], b: NDArray[Any], function: str) -> tuple[NDArray[n
     return a.astype(np.int64), b.astype(np.int64)
 
 
-def _sample(side: ArrayLike, function: str) -> Float64:
+def sample(side: ArrayLike, function: str) -> Float64:
+    """The values of an array, in float64. Raises DTypeError, TooFewRows, NonFinite; `function` begins the message."""
     if arrays.is_tensor(side) and not side.is_complex():
         side = side.detach().cpu().double().numpy()  # numpy has no bfloat16
     array = np.asarray(side)
@@ -200,16 +213,22 @@ def _binned(
     a: Float64, b: Float64, bins: int, edges: ArrayLike | None, function: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if edges is None:
-        # distinct, so that a value that many share is never split
-        inner = np.unique(np.quantile(np.concatenate([a, b]), np.arange(1, bins) / bins, method="inverted_cdf"))
+        inner = quantile_edges(np.concatenate([a, b]), bins)
     else:
         inner = np.asarray(edges, dtype=np.float64)
         if inner.ndim != 1 or inner.size == 0 or np.isnan(inner).any() or (np.diff(inner) <= 0).any():
             raise DomainError(f"{function}: got edges of shape {inner.shape}, expected (k,), ascending")
-    first, second = (
-        np.bincount(np.searchsorted(inner, side, side="right"), minlength=inner.size + 1) for side in (a, b)
-    )
-    return first.astype(np.int64), second.astype(np.int64)
+    return histogram(a, inner), histogram(b, inner)
+
+
+def quantile_edges(values: Float64, bins: int) -> Float64:
+    """Inner edges of at most so many bins of as many values each; distinct, so that equal values are never split."""
+    return np.unique(np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf"))
+
+
+def histogram(values: Float64, edges: Float64) -> NDArray[np.int64]:
+    """Counts between inner edges; a value on one counts with the greater ones."""
+    return np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1).astype(np.int64)
 
 
 def _require(holds: bool, function: str, option: str, got: object, expected: str) -> None:

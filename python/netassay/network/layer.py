@@ -47,8 +47,7 @@ class LayerLinks:
         incoming: (m,) float64, units of w. outgoing: (n,) likewise, or, of a convolution, (input channels,).
         incoming_fluctuation, outgoing_fluctuation: units of w.
         incoming_normalized, outgoing_normalized: fluctuation over sqrt((u - 1) / u) sqrt(links of a unit * variance),
-            which independent weights give a side of u units, so that layers compare; None where that is 0 (or beyond
-            float64).
+            which independent weights give a side of u units, so that layers compare; 0 where that is 0.
         incoming_disparity, outgoing_disparity: means over the units that have weight; 0 where none has.
         incoming_degree, outgoing_degree: means of the effective degrees, counts of links, over the same units.
         dead_outputs, dead_inputs: units whose weights are all 0.
@@ -71,8 +70,8 @@ class LayerLinks:
     outgoing: Float64
     incoming_fluctuation: float
     outgoing_fluctuation: float
-    incoming_normalized: float | None
-    outgoing_normalized: float | None
+    incoming_normalized: float
+    outgoing_normalized: float
     incoming_disparity: float
     outgoing_disparity: float
     incoming_degree: float
@@ -131,10 +130,10 @@ class _Side:
             int(np.count_nonzero(absolute == 0)),
         )
 
-    def normalized(self, links: int, variance: float) -> float | None:
+    def normalized(self, links: int, variance: float) -> float:
         units = self.strength.size
         expected = math.sqrt((units - 1) / units * links) * math.sqrt(variance)
-        return self.fluctuation / expected if 0 < expected < math.inf else None
+        return self.fluctuation / expected if expected > 0 else 0.0
 
 
 def layer_links(weight: ArrayLike, *, groups: int = 1, threads: int | None = None) -> LayerLinks:
