@@ -136,7 +136,7 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
         projected.append(Projected(delta, saturation, leading, random))
 
     structure = netassay.measure_structure(model, torch.zeros(1, 1, 8, 8))
-    report = join(join(watch.report(), netassay.measure_weights(model)), structure)
+    report = join(join(watch.report(), netassay.measure_weights(model, measures=("persistence", "network"))), structure)
     return Outcome(plain, report, tuple(projected), course.history, tuple(accuracies))
 
 
