@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <type_traits>
 
 #include "check.hpp"
 #include "guard.hpp"
@@ -20,8 +21,9 @@ using namespace netassay;
 using guard::expect;
 using guard::Guarded;
 using guard::here;
-using network::Columns;
+using network::ColumnSums;
 using network::kTable;
+using network::kTables;
 using network::kTogether;
 using network::Powers;
 using network::SumKernel;
@@ -55,58 +57,157 @@ void each(Body body) {
 
 const std::vector<index_t> kSizes{1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 97, 255, 256};
 
-/// Integers up to 7: every sum is exact, whatever the order.
+/// Integers up to 7, or 14: every sum is exact, whatever the order.
 template <class T>
 T integer(std::mt19937& bits) {
-  return static_cast<T>(static_cast<int>(bits() % 15) - 7);
+  return static_cast<T>(static_cast<int>(bits() % 15) - (std::is_unsigned_v<T> ? 0 : 7));
+}
+
+/// Rows that each end at a guard page, their columns, and what both come to.
+template <class T, class Column>
+struct Side {
+  index_t n;
+  std::deque<Guarded<T>> memory;
+  std::vector<const T*> rows;
+  Guarded<Column> plain, absolute, square;
+  std::vector<Sums> got, expected;
+  std::vector<Column> columns;
+  std::vector<std::uint32_t> counts;
+
+  Side(int count, index_t width, std::mt19937& bits)
+      : n(width),
+        plain(n, 1),
+        absolute(n, 1),
+        square(n, 1),
+        got(static_cast<std::size_t>(count), {2, 3, 4}),
+        expected(got),
+        columns(static_cast<std::size_t>(3 * n), 1),
+        counts(kTables * kTable) {
+    const auto size = static_cast<std::size_t>(n);
+    for (int r = 0; r < count; ++r) {
+      T* row = memory.emplace_back(n).data();
+      rows.push_back(row);
+      for (std::size_t j = 0; j < size; ++j) {
+        const double w = row[j] = integer<T>(bits);
+        Sums& to = expected[static_cast<std::size_t>(r)];
+        to = {to.plain + w, to.absolute + std::abs(w), to.square + w * w};
+        columns[j] += static_cast<Column>(w);
+        columns[size + j] += static_cast<Column>(std::abs(w));
+        columns[2 * size + j] += static_cast<Column>(w * w);
+      }
+    }
+  }
+  void check_sums(const char* what) {
+    const auto size = static_cast<std::size_t>(n);
+    bool right = std::memcmp(got.data(), expected.data(), got.size() * sizeof(Sums)) == 0;
+    for (std::size_t j = 0; j < size; ++j) {
+      right = right && plain.data()[j] == columns[j] && absolute.data()[j] == columns[size + j] &&
+              square.data()[j] == columns[2 * size + j];
+    }
+    expect(right, what, " of ", rows.size(), " rows of ", n);
+  }
+  /// of(T): the key of a weight.
+  template <class Of>
+  void check_counts(const char* what, const Of& of) {
+    std::vector<std::uint32_t> right(65536);
+    for (const T* row : rows) {
+      for (index_t j = 0; j < n; ++j) ++right[of(row[j])];
+    }
+    for (std::size_t t = 0; t < counts.size(); t += kTable) {
+      for (std::size_t k = 0; k < right.size(); ++k) right[k] -= counts[t + k];
+    }
+    expect(std::count(right.begin(), right.end(), 0u) == 65536, what, " of ", rows.size(), " rows of ", n);
+  }
+};
+
+/// Calls body(count, n) for every number of rows and every size.
+template <class Body>
+void each_side(const Body& body) {
+  for (const index_t n : kSizes) {
+    for (int count = 1; count <= kTogether; ++count) body(count, n);
+  }
+}
+
+template <class T, class Bits>
+void sums_of(const SumKernel<T>& kernel) {
+  std::mt19937 bits(1);
+  each_side([&](int count, index_t n) {
+    Side<T, double> alone(count, n, bits), with(count, n, bits);
+    const auto columns = [](auto& of) { return ColumnSums{of.plain.data(), of.absolute.data(), of.square.data()}; };
+    kernel.sums(alone.rows.data(), count, n, columns(alone), alone.got.data());
+    alone.check_sums("sums");
+    const Powers got = kernel.survey(with.rows.data(), count, n, columns(with), with.got.data(), with.counts.data());
+    with.check_sums("sums of a survey");
+    with.check_counts("counts of a survey",
+                      [](T w) { return static_cast<std::size_t>(network::leading(std::bit_cast<Bits>(w))); });
+    Powers expected{0, 0, 0, 0, kInfinity, -kInfinity, 0, 0};
+    for (const T* row : with.rows) {
+      for (index_t j = 0; j < n; ++j) {
+        const double w = row[j];
+        expected.third += w * w * w;
+        expected.fourth += w * w * w * w;
+        expected.least = std::min(expected.least, w);
+        expected.most = std::max(expected.most, w);
+        expected.zeros += w == 0;
+        expected.positives += w > 0;
+      }
+    }
+    expect(std::memcmp(&got, &expected, sizeof got) == 0, "powers of a survey of ", count, " rows of ", n);
+  });
 }
 
 template <class T>
-void sums_of(const SumKernel<T>& kernel) {
-  std::mt19937 bits(1);
-  for (const index_t n : kSizes) {
-    for (int count = 1; count <= kTogether; ++count) {
-      const auto size = static_cast<std::size_t>(n);
-      std::deque<Guarded<T>> rows;
-      std::vector<const T*> starts;
-      Guarded<double> plain(n, 1), absolute(n, 1), square(n, 1);
-      std::vector<double> columns(3 * size, 1.0);
-      std::vector<Sums> got(static_cast<std::size_t>(count), {2, 3, 4}), expected = got;
-      for (int r = 0; r < count; ++r) {
-        rows.emplace_back(n);
-        T* row = rows.back().data();
-        for (std::size_t j = 0; j < size; ++j) {
-          const double w = row[j] = integer<T>(bits);
-          Sums& to = expected[static_cast<std::size_t>(r)];
-          to = {to.plain + w, to.absolute + std::abs(w), to.square + w * w};
-          columns[j] += w;
-          columns[size + j] += std::abs(w);
-          columns[2 * size + j] += w * w;
-        }
-        starts.push_back(row);
-      }
-      kernel.sums(starts.data(), count, n, Columns{plain.data(), absolute.data(), square.data()}, got.data());
-      bool right = std::memcmp(got.data(), expected.data(), got.size() * sizeof(Sums)) == 0;
-      for (std::size_t j = 0; j < size; ++j) {
-        right = right && plain.data()[j] == columns[j] && absolute.data()[j] == columns[size + j] &&
-                square.data()[j] == columns[2 * size + j];
-      }
-      expect(right, "sums of ", count, " rows of ", n);
+void integer_sums_of(const network::IntegerKernel<T>& kernel) {
+  std::mt19937 bits(4);
+  each_side([&](int count, index_t n) {
+    Side<T, std::int32_t> alone(count, n, bits), with(count, n, bits);
+    for (auto* of : {&alone, &with}) {
+      kernel.sums(of->rows.data(), count, n, {of->plain.data(), of->absolute.data(), of->square.data()}, of->got.data(),
+                  of == &with ? of->counts.data() : nullptr);
+      of->check_sums("sums of integers");
     }
-  }
+    with.check_counts("counts of integers", [](T w) { return std::size_t{std::bit_cast<std::uint8_t>(w)}; });
+  });
+}
+
+void sums_of_keys(const SumKernels& tables) {
+  std::mt19937 bits(5);
+  each_side([&](int count, index_t n) {
+    Side<float, double> side(count, n, bits);
+    std::deque<Guarded<std::uint16_t>> memory;
+    std::vector<const std::uint16_t*> keys;
+    for (const float* row : side.rows) {
+      std::uint16_t* to = memory.emplace_back(n).data();
+      keys.push_back(to);
+      for (index_t j = 0; j < n; ++j) to[j] = static_cast<std::uint16_t>(row[j] + 100);
+    }
+    tables.sums_of_keys(side.rows.data(), keys.data(), count, n,
+                        {side.plain.data(), side.absolute.data(), side.square.data()}, side.got.data(),
+                        side.counts.data());
+    side.check_sums("sums beside keys");
+    side.check_counts("counts of keys", [](float w) { return static_cast<std::size_t>(w + 100); });
+  });
 }
 
 void sums() {
   each([](const SumKernels& tables) {
-    sums_of(tables.f64);
-    sums_of(tables.f32);
+    sums_of<double, std::uint64_t>(tables.f64);
+    sums_of<float, std::uint32_t>(tables.f32);
+    sums_of_keys(tables);
+  });
+}
+
+void integer_sums() {
+  each([](const SumKernels& tables) {
+    integer_sums_of(tables.i8);
+    integer_sums_of(tables.u8);
   });
 }
 
 template <class T, class Bits>
 void powers_of(const SumKernel<T>& kernel) {
   std::mt19937 bits(2);
-  std::vector<std::uint32_t> counts(2 * kTable), expected_counts(65536);
+  std::vector<std::uint32_t> counts(kTables * kTable), expected_counts(65536);
   for (const index_t n : kSizes) {
     Guarded<T> run(n);
     Powers expected{0, 0, 0, 0, kInfinity, -kInfinity, 0, 0};
@@ -129,7 +230,9 @@ void powers_of(const SumKernel<T>& kernel) {
   }
   bool same = true;
   for (std::size_t k = 0; k < expected_counts.size(); ++k) {
-    same = same && counts[k] + counts[kTable + k] == expected_counts[k];
+    std::uint32_t found = 0;
+    for (std::size_t t = 0; t < counts.size(); t += kTable) found += counts[t + k];
+    same = same && found == expected_counts[k];
   }
   expect(same, "counts");
 }
@@ -227,7 +330,7 @@ Distribution streamed(const std::vector<double>& x, index_t parts, int threads =
 }
 
 void streams() {
-  std::vector<double> x = random(120'000);
+  std::vector<double> x = random(1'200'000);
   const LinkStatistics whole = of(x, 20).statistics, one = streamed(x, 1).statistics();
   for (const int count : {2, 3, 7}) CHECK(streamed(x, 1, count).statistics().fourth == one.fourth);
   Distribution parts = streamed(x, 6);
@@ -240,7 +343,7 @@ void streams() {
   const Distribution::Parts taken = parts.parts();
   CHECK(Distribution::from_parts(taken).statistics().third == parts.statistics().third);
   Distribution same = parts;
-  CHECK_THROWS(same.update(RowsView<const double>(MatrixView<const double>(x.data(), 1, 120'000)),
+  CHECK_THROWS(same.update(RowsView<const double>(MatrixView<const double>(x.data(), 1, 1'200'000)),
                            {1, [] { throw ValueError("stop"); }}),
                ValueError, "stop");
   CHECK(same.count() == parts.count() && same.parts().counts == taken.counts);
@@ -261,6 +364,7 @@ int main() {
   guard::report_faults();
   return check::run({
       {"sums of rows and columns, of any length, side by side or not", sums},
+      {"sums and counts of integers", integer_sums},
       {"powers, extremes, zeros and counts of a run of any length", powers},
       {"widening is that of base/scalar, for every number", widening},
       {"four links and their sums", known_answers},

@@ -263,7 +263,7 @@ def test_a_state_merges_with_itself_and_forgets() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads_do_not_change_a_bit(dtype: str) -> None:
-    x = make("Cauchy", 300_001).astype(dtype)
+    x = make("Cauchy", 600_001).astype(dtype)
     x = np.stack([x, x])[:, 1:]
     one = bits(of(x, threads=1))
     for threads in (2, 3, 7):

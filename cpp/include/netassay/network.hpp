@@ -13,12 +13,16 @@
 /// that the shape and the instruction set fix, never the number of threads. Those of d = w - pivot are taken about a
 /// typical weight of each tile and joined by the formulas of Pebay, so that a mean far from zero costs nothing: a sum
 /// of terms t is off by at most (1024 + runs of a tile + tiles) 2^-52 sum |t|, of d^k where M_k is meant and of the
-/// lower powers times those of the shift, |pivot - mean|, which is a few standard deviations at most. Weights of two
+/// lower powers times those of the shift, |pivot - mean|, which is a few standard deviations at most. The pivot is zero
+/// where that is as near; the sums of rows then are the first two powers, where both are asked for, so that moments of
+/// such a read may differ in their last bits from those of one for themselves. Weights of two
 /// bytes or one are counted by their bits, which is exact, and their moments are those of the counts. Links that all
 /// weigh the same have variance, skewness and excess kurtosis 0. Sums of float64 weights may be infinite where no
 /// float64 holds them; moments are taken of w 2^-exponent where powers of w would leave its range.
 ///
-/// Cost: one read, and memory for the sums of 128 bands of rows and two histograms per thread.
+/// Sums of int8 and uint8 are exact: integers until they join the float64 sums of a tile.
+///
+/// Cost: one read, and memory for the sums of 128 bands of rows and four histograms (1 MiB) per thread.
 ///
 /// Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488); Pebay, "Formulas for robust,
 /// one-pass parallel computation of covariances and arbitrary-order statistical moments" (SAND2008-6212).
@@ -93,7 +97,7 @@ struct Delta;
 /// bfloat16 alone, low = high: these are all its numbers.
 ///
 /// Cost: one read, a few microseconds a call, and 1 KiB for every factor of two between the values' magnitudes. A
-/// worker counts in 512 KiB that calls use one after the other; they are kept. An array with a NaN or an infinity is
+/// worker counts in 1 MiB that calls use one after the other; they are kept. An array with a NaN or an infinity is
 /// copied without them, and read once more.
 class Distribution {
  public:

@@ -63,7 +63,7 @@ double least_magnitude(std::uint32_t magnitude) {
 template <class T>
 class Counter {
  public:
-  Counter() : small_(2 * kTable) {}
+  Counter() : small_(kTables * kTable) {}
 
   /// Where n more weights may be counted.
   std::uint32_t* room(index_t n) {
@@ -74,15 +74,14 @@ class Counter {
 
   void add(const T* run, index_t n) {
     constexpr index_t line = 64 / index_t{sizeof(T)};
+    // float16 has so many keys an octave that more tables would not stay in the nearest cache
+    constexpr index_t tables = std::is_same_v<T, f16> ? 2 : kTables;
     std::uint32_t* at = room(n);
     index_t j = 0;
     for (; j + line <= n; j += line) {
       __builtin_prefetch(reinterpret_cast<const char*>(run + j) + kAhead);
-      for (index_t l = j; l < j + line; l += 4) {
-        ++at[key(run[l])];
-        ++at[kTable + key(run[l + 1])];
-        ++at[key(run[l + 2])];
-        ++at[kTable + key(run[l + 3])];
+      for (index_t l = j; l < j + line; l += tables) {
+        for (index_t t = 0; t < tables; ++t) ++at[static_cast<std::size_t>(t) * kTable + key(run[l + t])];
       }
     }
     for (; j < n; ++j) ++at[key(run[j])];
@@ -97,7 +96,9 @@ class Counter {
 
  private:
   void sum_into(std::vector<std::uint64_t>& total) const {
-    for (std::size_t k = 0; k < kKeys<T>; ++k) total[k] += std::uint64_t{small_[k]} + small_[kTable + k];
+    for (std::size_t t = 0; t < small_.size(); t += kTable) {
+      for (std::size_t k = 0; k < kKeys<T>; ++k) total[k] += small_[t + k];
+    }
   }
   void flush() {
     large_.resize(kKeys<T>);

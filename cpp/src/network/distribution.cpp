@@ -19,6 +19,9 @@ namespace {
 
 /// Values that one task sums. Small, so that a map of a small batch gives work to more than one thread.
 constexpr index_t kBlock = 32 * kRun;
+/// Blocks that more than one thread is worth: to wake another, and to wait for it where processors are busy with
+/// training, may cost more than a small array does.
+constexpr std::size_t kShared = 32;
 /// Values that counts of four bytes are sure to hold.
 constexpr index_t kSlab = index_t{1} << 31;
 
@@ -39,7 +42,9 @@ class Slab {
   Slab(const Sequence<T>& values, index_t first, index_t n, const Execution& execution)
       : values_(values), first_(first), n_(n), execution_(execution) {
     blocks_.resize(static_cast<std::size_t>((n + kBlock - 1) / kBlock));
-    tallies_.resize(std::min(static_cast<std::size_t>(thread_count(execution.threads)), blocks_.size()));
+    const int threads = thread_count(execution.threads);
+    execution_.threads = blocks_.size() < kShared ? 1 : threads;
+    tallies_.resize(static_cast<std::size_t>(execution_.threads));
   }
 
   /// False where a value may not have been finite.
@@ -106,7 +111,7 @@ class Slab {
 
   const Sequence<T>& values_;
   index_t first_, n_;
-  const Execution& execution_;
+  Execution execution_;
   int exponent_ = 0;
   std::vector<Block> blocks_;
   std::vector<std::optional<Tally>> tallies_;
@@ -145,13 +150,14 @@ constexpr std::size_t kPageKeys = std::tuple_size_v<Delta::Page>, kPages = 2 * k
 template <class T>
 void collect(Slab<T>& slab, std::uint64_t expected, double largest, Delta& to) {
   const auto page = [&](std::size_t number) {
-    Delta::Page sum{};
+    std::array<std::uint32_t, kPageKeys> sum{};  // a slab has fewer than 2^32 values
     for (auto& tally : slab.tallies()) {
       if (tally) tally->take(number * kPageKeys, sum);
     }
-    if (number % (kPages / 2) == 0) sum = {std::accumulate(sum.begin(), sum.end(), std::uint64_t{0})};  // tiny ones
-    const std::uint64_t found = std::accumulate(sum.begin(), sum.end(), std::uint64_t{0});
-    if (found > 0) to.pages.emplace_back(number, sum);
+    const std::uint32_t found = std::accumulate(sum.begin(), sum.end(), std::uint32_t{0});
+    if (found == 0) return;
+    if (number % (kPages / 2) == 0) sum = {found};  // tiny ones
+    std::copy(sum.begin(), sum.end(), to.pages.emplace_back(number, Delta::Page{}).second.begin());
     expected -= found;
   };
   page(0);

@@ -35,7 +35,9 @@ constexpr std::uint64_t leading(std::uint64_t bits) {
   return static_cast<std::uint64_t>(above > kLargestKey ? kLargestKey : above) | bits >> 63 << 15;
 }
 
-/// Neighbours are counted in two tables, this far apart: a processor waits for a count that it has just written.
+/// Neighbours are counted in different tables, this far apart: a processor waits for a count that it has just written,
+/// and zeros often follow each other.
+inline constexpr int kTables = 4;
 inline constexpr std::size_t kTable = 65536 + 144;
 
 /// Sums of w, |w| and w^2.
@@ -51,23 +53,44 @@ struct Powers {
 };
 
 /// The columns' sums of w, |w| and w^2, from the first column of a run on.
-struct Columns {
+struct ColumnSums {
   double *plain, *absolute, *square;
 };
 
-/// Runs are of n weights, 1 <= n <= kRun (kSideRun); sums are of float64.
+/// Runs are of n weights, 1 <= n <= kRun (kSideRun for those of several rows); sums are of float64.
 template <class T>
 struct SumKernel {
   /// Adds `count` <= kTogether rows to their columns and each row's sums to rows_into[r].
-  void (*sums)(const T* const* rows, int count, index_t n, Columns columns, Sums* rows_into);
+  void (*sums)(const T* const* rows, int count, index_t n, ColumnSums columns, Sums* rows_into);
+  /// And counts the weights, and gives their powers about 0, where the first two are left to the rows' sums.
+  Powers (*survey)(const T* const* rows, int count, index_t n, ColumnSums columns, Sums* rows_into,
+                   std::uint32_t* counts);
   /// The powers of one run. Counts it too, where there are counts.
   Powers (*powers)(const T* run, index_t n, double scale, double centre, std::uint32_t* counts);
+};
+
+/// The same sums of columns, in integers: they hold 2^31 / 255^2 rows, kMostIntegerRows.
+struct IntegerColumns {
+  std::int32_t *plain, *absolute, *square;
+};
+inline constexpr index_t kMostIntegerRows = 32768;
+
+/// Of one byte. Counts, where there are counts.
+template <class T>
+struct IntegerKernel {
+  void (*sums)(const T* const* rows, int count, index_t n, IntegerColumns columns, Sums* rows_into,
+               std::uint32_t* counts);
 };
 
 /// The tables of one instruction set; bf16 and f16 are widened first, exactly.
 struct SumKernels {
   SumKernel<double> f64;
   SumKernel<float> f32;
+  IntegerKernel<std::int8_t> i8;
+  IntegerKernel<std::uint8_t> u8;
+  /// f32.sums, and counts the keys that stand for the rows' weights.
+  void (*sums_of_keys)(const float* const* rows, const std::uint16_t* const* keys, int count, index_t n,
+                       ColumnSums columns, Sums* rows_into, std::uint32_t* counts);
   void (*widen_bf16)(const std::uint16_t* bits, index_t n, float* to);
   void (*widen_f16)(const std::uint16_t* bits, index_t n, float* to);
 };

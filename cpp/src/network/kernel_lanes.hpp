@@ -2,7 +2,8 @@
 /// The sums written once for vectors of any width; each instruction-set unit brings its own. Everything has internal
 /// linkage, so that no unit's code can end up in another's.
 ///
-/// Before it includes this, a unit says what a Vector of float64 is, and how one is loaded from float32 (load).
+/// Before it includes this, a unit says what a Vector of float64 is, how one is loaded from float32 (load), how
+/// Integers of 32 bits are loaded from bytes (widen), and how those from 0 to 255 are squared (square_of).
 
 #include "network/kernel.hpp"
 
@@ -24,6 +25,15 @@ struct Wide {
   static Vector load(const float* p) { return network::load(p); }
   static void store(double* p, Vector v) { __builtin_memcpy(p, &v, sizeof v); }
   static Vector magnitude(Vector v) { return (Vector)((Bits)v & (INT64_MAX - Bits{})); }
+  /// As kernel.hpp has it for one number.
+  static Bits leading(Vector v) {
+    typedef std::uint64_t Unsigned __attribute__((vector_size(kVectorBytes)));
+    const auto bits = (Unsigned)v;
+    Bits key = (Bits)(bits << 1 >> (kNarrow + 1)) - kRebias;
+    key = key < 0 ? Bits{} : key;
+    key = key > kLargestKey ? kLargestKey - Bits{} : key;
+    return key | (Bits)(bits >> 63 << 15);
+  }
 
   static double horizontal(Vector v) {
     double lanes[count];
@@ -35,60 +45,65 @@ struct Wide {
   }
 };
 
+/// What is counted beside sums: nothing, the weights themselves, or the keys that stand for them. A step of them at a
+/// time: neighbours go to different tables.
+struct Uncounted {
+  const char* from(int, index_t) const { return nullptr; }
+  template <index_t kStep>
+  void step(const char*) const {}
+  void one(const char*) const {}
+};
+template <class Key>
+struct Counted {
+  const Key* const* rows;
+  std::uint32_t* counts;
+
+  const Key* from(int r, index_t j) const { return rows[r] + j; }
+  template <index_t kStep>
+  void step(const Key* at) const {
+#pragma GCC unroll 16
+    for (index_t l = 0; l < kStep; ++l) count(at[l], l);
+  }
+  void one(const Key* at) const { count(*at, 0); }
+
+  void count(std::size_t key, index_t l) const {
+    ++counts[static_cast<std::size_t>(l % kTables) * kTable + key];
+    __asm__ volatile("" : : : "memory");  // GCC would else keep each count in a register as well, in case it is read
+  }
+};
+
 template <class T, class Key>
 struct Summing {
   using W = Wide;
   using V = Vector;
   static constexpr index_t count = W::count;
 
-  static void sums(const T* const* rows, int rows_count, index_t n, Columns columns, Sums* into) {
-    constexpr int kSide = kTogether;
-    int r = 0;
-    for (; r + kSide <= rows_count; r += kSide) side_by_side<kSide>(rows + r, n, columns, into + r);
-    for (; r < rows_count; ++r) side_by_side<1>(rows + r, n, columns, into + r);
-  }
-
-  template <int kRows>
-  static void side_by_side(const T* const* rows, index_t n, Columns columns, Sums* into) {
-    V plain[kRows] = {}, absolute[kRows] = {}, square[kRows] = {};
-    index_t j = 0;
-    for (; j + count <= n; j += count) {
-      V down = W::load(columns.plain + j), down_absolute = W::load(columns.absolute + j),
-        down_square = W::load(columns.square + j);
-      for (int r = 0; r < kRows; ++r) {
-        __builtin_prefetch(reinterpret_cast<const char*>(rows[r] + j) + kAhead);
-        const V w = W::load(rows[r] + j), size = W::magnitude(w);
-        plain[r] += w;
-        absolute[r] += size;
-        square[r] += w * w;
-        down += w;
-        down_absolute += size;
-        down_square += w * w;
+  struct CountedByLeadingBits : Counted<T> {
+    template <index_t kStep>
+    void step(const T* at) const {
+      Key keys[kStep];
+      if constexpr (sizeof(T) == 8) {
+        for (index_t l = 0; l < kStep; l += count) {
+          const typename W::Bits found = W::leading(W::load(at + l));
+          __builtin_memcpy(keys + l, &found, sizeof found);
+        }
       }
-      W::store(columns.plain + j, down);
-      W::store(columns.absolute + j, down_absolute);
-      W::store(columns.square + j, down_square);
+#pragma GCC unroll 16
+      for (index_t l = 0; l < kStep; ++l) this->count(sizeof(T) == 8 ? keys[l] : key(at + l), l);
     }
-    for (int r = 0; r < kRows; ++r) {
-      Sums row{W::horizontal(plain[r]), W::horizontal(absolute[r]), W::horizontal(square[r])};
-      for (index_t k = j; k < n; ++k) {
-        const double w = rows[r][k], size = w < 0 ? -w : w;
-        row.plain += w;
-        row.absolute += size;
-        row.square += w * w;
-        columns.plain[k] += w;
-        columns.absolute[k] += size;
-        columns.square[k] += w * w;
-      }
-      into[r].plain += row.plain;
-      into[r].absolute += row.absolute;
-      into[r].square += row.square;
-    }
-  }
+    void one(const T* at) const { this->count(key(at), 0); }
+  };
 
-  static Powers powers(const T* run, index_t n, double scale, double centre, std::uint32_t* counts) {
-    return counts == nullptr ? powers_of<false>(run, n, scale, centre, counts)
-                             : powers_of<true>(run, n, scale, centre, counts);
+  static void sums(const T* const* rows, int rows_count, index_t n, ColumnSums columns, Sums* into) {
+    each_side<false>(rows, rows_count, n, columns, into, Uncounted{});
+  }
+  static Powers survey(const T* const* rows, int rows_count, index_t n, ColumnSums columns, Sums* into,
+                       std::uint32_t* counts) {
+    return each_side<true>(rows, rows_count, n, columns, into, CountedByLeadingBits{{rows, counts}});
+  }
+  static void sums_of_keys(const T* const* rows, const std::uint16_t* const* keys, int rows_count, index_t n,
+                           ColumnSums columns, Sums* into, std::uint32_t* counts) {
+    each_side<false>(rows, rows_count, n, columns, into, Counted<std::uint16_t>{keys, counts});
   }
 
   /// Extremes and zeros are found among numbers as they are stored.
@@ -98,24 +113,160 @@ struct Summing {
   /// Two vectors of float64 at a time: each sum then waits for its predecessor half as often.
   static constexpr index_t chains = 2, step = chains * count;
 
-  template <bool kCount>
-  static Powers powers_of(const T* run, index_t n, double scale, double centre, std::uint32_t* counts) {
-    const V by = W::all(scale), middle = W::all(centre);
-    V first[chains] = {}, second[chains] = {}, third[chains] = {}, fourth[chains] = {};
-    Plain least = run[0] - Plain{}, most = least;
+  struct Range {
+    Plain least, most;
     Same zeros{}, positives{};
+
+    explicit Range(T first) : least(first - Plain{}), most(least) {}
+    void see(const T* at) {
+      Plain w;
+      __builtin_memcpy(&w, at, sizeof w);
+      least = w < least ? w : least;
+      most = w > most ? w : most;
+      zeros -= w == Plain{};
+      positives -= w > Plain{};
+    }
+    void into(Powers& to) const {
+      to.least = least[0];
+      to.most = most[0];
+      for (index_t l = 0; l < stored; ++l) {
+        if (least[l] < to.least) to.least = least[l];
+        if (most[l] > to.most) to.most = most[l];
+        to.zeros += static_cast<std::uint64_t>(zeros[l]);
+        to.positives += static_cast<std::uint64_t>(positives[l]);
+      }
+    }
+  };
+  static void see(double w, Powers& to) {
+    if (w < to.least) to.least = w;
+    if (w > to.most) to.most = w;
+    to.zeros += w == 0;
+    to.positives += w > 0;
+  }
+
+  template <bool kPowers, class Count>
+  static Powers each_side(const T* const* rows, int rows_count, index_t n, ColumnSums columns, Sums* into,
+                          Count count_one) {
+    // as many as there are registers for
+    constexpr int kSide = kVectorBytes == 64 || !kPowers ? kTogether : kTogether / 2;
+    Range range(rows[0][0]);
+    V third{}, fourth{};
+    Powers sum{0, 0, 0, 0, rows[0][0], rows[0][0], 0, 0};
+    int r = 0;
+    for (; r + kSide <= rows_count; r += kSide) {
+      side_by_side<kSide, kPowers>(rows, r, n, columns, into, count_one, range, third, fourth, sum);
+    }
+    for (; r < rows_count; ++r) {
+      side_by_side<1, kPowers>(rows, r, n, columns, into, count_one, range, third, fourth, sum);
+    }
+    if constexpr (kPowers) {
+      const Powers tail = sum;
+      range.into(sum);
+      sum.third += W::horizontal(third);
+      sum.fourth += W::horizontal(fourth);
+      if (tail.least < sum.least) sum.least = tail.least;
+      if (tail.most > sum.most) sum.most = tail.most;
+    }
+    return sum;
+  }
+
+  template <int kRows, bool kPowers, class Count>
+  __attribute__((always_inline)) static void side_by_side(const T* const* rows, int from, index_t n, ColumnSums columns,
+                                                          Sums* into, Count count_one, Range& found, V& third_of,
+                                                          V& fourth_of, Powers& tail) {
+    V plain[kRows] = {}, absolute[kRows] = {}, square[kRows] = {};
+    V third = third_of, fourth = fourth_of;
+    Range range = found;
     index_t j = 0;
     for (; j + step <= n; j += step) {
-      __builtin_prefetch(reinterpret_cast<const char*>(run + j) + kAhead);
-      if constexpr (sizeof(T) == 8) __builtin_prefetch(reinterpret_cast<const char*>(run + j + count) + kAhead);
-      for (index_t s = 0; s < step; s += stored) {
-        Plain w;
-        __builtin_memcpy(&w, run + j + s, sizeof w);
-        least = w < least ? w : least;
-        most = w > most ? w : most;
-        zeros -= w == Plain{};
-        positives -= w > Plain{};
+      V down[chains], down_absolute[chains], down_square[chains];
+#pragma GCC unroll 2
+      for (index_t c = 0; c < chains; ++c) {
+        down[c] = W::load(columns.plain + j + c * count);
+        down_absolute[c] = W::load(columns.absolute + j + c * count);
+        down_square[c] = W::load(columns.square + j + c * count);
       }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const T* row = rows[from + r] + j;
+        for (index_t s = 0; s < step * index_t{sizeof(T)}; s += 64) {
+          __builtin_prefetch(reinterpret_cast<const char*>(row) + s + kAhead);
+        }
+        if constexpr (kPowers) {
+          for (index_t s = 0; s < step; s += stored) range.see(row + s);
+        }
+#pragma GCC unroll 2
+        for (index_t c = 0; c < chains; ++c) {
+          const V w = W::load(row + c * count), size = W::magnitude(w), w2 = w * w;
+          plain[r] += w;
+          absolute[r] += size;
+          square[r] += w2;
+          down[c] += w;
+          down_absolute[c] += size;
+          down_square[c] += w2;
+          if constexpr (kPowers) {
+            third += w2 * w;
+            fourth += w2 * w2;
+          }
+        }
+        const auto keys = count_one.from(from + r, j);
+        count_one.template step<step>(keys);
+      }
+#pragma GCC unroll 2
+      for (index_t c = 0; c < chains; ++c) {
+        W::store(columns.plain + j + c * count, down[c]);
+        W::store(columns.absolute + j + c * count, down_absolute[c]);
+        W::store(columns.square + j + c * count, down_square[c]);
+      }
+    }
+    Sums whole[kRows];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      whole[r] = {W::horizontal(plain[r]), W::horizontal(absolute[r]), W::horizontal(square[r])};
+    }
+    for (int r = 0; r < kRows; ++r) {
+      Sums row = whole[r];
+      for (index_t k = j; k < n; ++k) {
+        const double w = rows[from + r][k], size = w < 0 ? -w : w, w2 = w * w;
+        row.plain += w;
+        row.absolute += size;
+        row.square += w2;
+        columns.plain[k] += w;
+        columns.absolute[k] += size;
+        columns.square[k] += w2;
+        if constexpr (kPowers) {
+          tail.third += w2 * w;
+          tail.fourth += w2 * w2;
+          see(w, tail);
+        }
+        count_one.one(count_one.from(from + r, k));
+      }
+      into[from + r].plain += row.plain;
+      into[from + r].absolute += row.absolute;
+      into[from + r].square += row.square;
+    }
+    third_of = third;
+    fourth_of = fourth;
+    found = range;
+  }
+
+  static Powers powers(const T* run, index_t n, double scale, double centre, std::uint32_t* counts) {
+    return counts == nullptr ? powers_of<false>(run, n, scale, centre, counts)
+                             : powers_of<true>(run, n, scale, centre, counts);
+  }
+
+  template <bool kCount>
+  static Powers powers_of(const T* run, index_t n, double scale, double centre, std::uint32_t* counts) {
+    const CountedByLeadingBits count_one{{nullptr, counts}};
+    const V by = W::all(scale), middle = W::all(centre);
+    V first[chains] = {}, second[chains] = {}, third[chains] = {}, fourth[chains] = {};
+    Range range(run[0]);
+    index_t j = 0;
+    for (; j + step <= n; j += step) {
+      for (index_t s = 0; s < step * index_t{sizeof(T)}; s += 64) {
+        __builtin_prefetch(reinterpret_cast<const char*>(run + j) + s + kAhead);
+      }
+      for (index_t s = 0; s < step; s += stored) range.see(run + j + s);
       for (index_t c = 0; c < chains; ++c) {
         const V w = W::load(run + j + c * count), d = sizeof(T) == 8 ? w * by - middle : w - middle, d2 = d * d;
         first[c] += d;
@@ -124,34 +275,26 @@ struct Summing {
         fourth[c] += d2 * d2;
       }
       if constexpr (kCount) {
-        for (index_t l = 0; l < step; l += 2) count_two(run + j + l, counts);
+        count_one.template step<step>(run + j);
       }
     }
     Powers sum{W::horizontal(first[0] + first[1]),
                W::horizontal(second[0] + second[1]),
                W::horizontal(third[0] + third[1]),
                W::horizontal(fourth[0] + fourth[1]),
-               least[0],
-               most[0],
+               0,
+               0,
                0,
                0};
-    for (index_t l = 0; l < stored; ++l) {
-      if (least[l] < sum.least) sum.least = least[l];
-      if (most[l] > sum.most) sum.most = most[l];
-      sum.zeros += static_cast<std::uint64_t>(zeros[l]);
-      sum.positives += static_cast<std::uint64_t>(positives[l]);
-    }
+    range.into(sum);
     for (; j < n; ++j) {
       const double w = run[j], d = w * scale - centre, d2 = d * d;
       sum.first += d;
       sum.second += d2;
       sum.third += d2 * d;
       sum.fourth += d2 * d2;
-      if (w < sum.least) sum.least = w;
-      if (w > sum.most) sum.most = w;
-      sum.zeros += w == 0;
-      sum.positives += w > 0;
-      if constexpr (kCount) ++counts[key(run + j)];
+      see(w, sum);
+      if constexpr (kCount) count_one.one(run + j);
     }
     return sum;
   }
@@ -161,13 +304,96 @@ struct Summing {
     __builtin_memcpy(&bits, at, sizeof bits);
     return leading(bits);
   }
-  static void count_two(const T* at, std::uint32_t* counts) {
-    ++counts[key(at)];
-    ++counts[kTable + key(at + 1)];
-    __asm__ volatile("" : : : "memory");  // else GCC keeps each count in a register as well, in case it is read next
+
+  static constexpr SumKernel<T> kernel{sums, survey, powers};
+};
+
+/// Numbers of one byte in integers, exactly.
+template <class T>
+struct SummingIntegers {
+  static constexpr index_t count = kVectorBytes / 4;
+  typedef Integers V;
+
+  static V load(const std::int32_t* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  static void store(std::int32_t* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+  static double horizontal(V v) {
+    std::int64_t sum = 0;
+    for (index_t l = 0; l < count; ++l) sum += v[l];
+    return static_cast<double>(sum);
   }
 
-  static constexpr SumKernel<T> kernel{sums, powers};
+  static void sums(const T* const* rows, int rows_count, index_t n, IntegerColumns columns, Sums* into,
+                   std::uint32_t* counts) {
+    const auto* const* bytes = reinterpret_cast<const std::uint8_t* const*>(rows);
+    if (counts == nullptr) {
+      each_side(rows, rows_count, n, columns, into, Uncounted{});
+    } else {
+      each_side(rows, rows_count, n, columns, into, Counted<std::uint8_t>{bytes, counts});
+    }
+  }
+
+  template <class Count>
+  static void each_side(const T* const* rows, int rows_count, index_t n, IntegerColumns columns, Sums* into,
+                        Count count_one) {
+    int r = 0;
+    for (; r + kTogether <= rows_count; r += kTogether) side_by_side<kTogether>(rows, r, n, columns, into, count_one);
+    for (; r < rows_count; ++r) side_by_side<1>(rows, r, n, columns, into, count_one);
+  }
+
+  template <int kRows, class Count>
+  static void side_by_side(const T* const* rows, int from, index_t n, IntegerColumns columns, Sums* into,
+                           Count count_one) {
+    V plain[kRows] = {}, absolute[kRows] = {}, square[kRows] = {};
+    index_t j = 0;
+    for (; j + count <= n; j += count) {
+      V down = load(columns.plain + j), down_absolute = load(columns.absolute + j),
+        down_square = load(columns.square + j);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const T* row = rows[from + r] + j;
+        if (j % 64 == 0) __builtin_prefetch(reinterpret_cast<const char*>(row) + kAhead);
+        const V w = widen(row), size = w < 0 ? -w : w, w2 = square_of(size);
+        plain[r] += w;
+        absolute[r] += size;
+        square[r] += w2;
+        down += w;
+        down_absolute += size;
+        down_square += w2;
+        const auto keys = count_one.from(from + r, j);
+        count_one.template step<count>(keys);
+      }
+      store(columns.plain + j, down);
+      store(columns.absolute + j, down_absolute);
+      store(columns.square + j, down_square);
+    }
+    Sums whole[kRows];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      whole[r] = {horizontal(plain[r]), horizontal(absolute[r]), horizontal(square[r])};
+    }
+    for (int r = 0; r < kRows; ++r) {
+      Sums row = whole[r];
+      for (index_t k = j; k < n; ++k) {
+        const std::int32_t w = rows[from + r][k], size = w < 0 ? -w : w;
+        row.plain += w;
+        row.absolute += size;
+        row.square += w * w;
+        columns.plain[k] += w;
+        columns.absolute[k] += size;
+        columns.square[k] += w * w;
+        count_one.one(count_one.from(from + r, k));
+      }
+      into[from + r].plain += row.plain;
+      into[from + r].absolute += row.absolute;
+      into[from + r].square += row.square;
+    }
+  }
+
+  static constexpr IntegerKernel<T> kernel{sums};
 };
 
 /// Two bytes to float32.
@@ -207,8 +433,13 @@ struct Widening {
   }
 };
 
-constexpr SumKernels kSums{Summing<double, std::uint64_t>::kernel, Summing<float, std::uint32_t>::kernel,
-                           Widening::widen<Widening::bf16>, Widening::widen<Widening::f16>};
+constexpr SumKernels kSums{Summing<double, std::uint64_t>::kernel,
+                           Summing<float, std::uint32_t>::kernel,
+                           SummingIntegers<std::int8_t>::kernel,
+                           SummingIntegers<std::uint8_t>::kernel,
+                           Summing<float, std::uint32_t>::sums_of_keys,
+                           Widening::widen<Widening::bf16>,
+                           Widening::widen<Widening::f16>};
 
 }  // namespace
 }  // namespace netassay::network

@@ -123,13 +123,15 @@ class Reading {
     }
     if (options_.sums) {
       part.rows.assign(static_cast<std::size_t>(tile.rows), Sums{});
-      part.columns.assign(static_cast<std::size_t>(3 * tile.cols), 0);
     }
     const bool powered = counting_ && !kCounted<T>;
     const double pivot = powered ? tiled_.typical(tile) : 0;
+    // about zero, the sums of the rows are the first two powers; weights of fewer bytes have no powers
+    const bool together = options_.sums && counting_ && pivot == 0 && kSurveyed<T>;
     Powers total = kNoPowers;
+    Columns<T> columns(tile.cols);
     tiled_.each_group(tile, [&](index_t first, index_t rows, const Group& group) {
-      if (counting_) {
+      if (counting_ && !together) {
         tiled_.each_run(group, rows, tile.cols, [&](const T* run, index_t n) {
           if constexpr (kCounted<T>) {
             counter->add(run, n);
@@ -138,8 +140,16 @@ class Reading {
           }
         });
       }
-      if (options_.sums) sum_group(group, rows, tile, part, first);
+      if (options_.sums)
+        sum_group(group, rows, tile.cols, part.rows.data() + first, columns, together ? counter : nullptr, total);
     });
+    if (options_.sums) part.columns = columns.take();
+    if (powered && together) {
+      for (const Sums& row : part.rows) {
+        total.first += row.plain;
+        total.second += row.square;
+      }
+    }
     const double weights = static_cast<double>(tile.rows) * static_cast<double>(tile.cols);
     if (powered) {
       part.moments = Central::about(pivot * scale_, weights, total, exponent_);
@@ -151,20 +161,17 @@ class Reading {
     for (const Sums& row : part.rows) part.finite = part.finite && std::isfinite(row.absolute);
   }
 
-  void sum_group(const Group& group, index_t rows, const Tile& tile, Part& part, index_t first) const {
-    std::array<std::array<Summed<T>, kSideRun>, kTogether> scratch;
-    std::array<const Summed<T>*, kTogether> runs{};
+  static void sum_group(const Group& group, index_t rows, index_t cols, Sums* into, Columns<T>& columns,
+                        Counter<T>* counter, Powers& total) {
+    std::array<const T*, kTogether> runs{};
     for (index_t r = 0; r < rows; r += kTogether) {
       const auto together = static_cast<int>(std::min<index_t>(kTogether, rows - r));
-      for (index_t j = 0; j < tile.cols; j += kSideRun) {
-        const index_t n = std::min(kSideRun, tile.cols - j);
-        for (int k = 0; k < together; ++k) {
-          const auto s = static_cast<std::size_t>(k);
-          runs[s] = summed(group.first + (r + k) * group.pitch + j, n, scratch[s].data());
-        }
-        double* columns = part.columns.data() + j;
-        kernel<T>().sums(runs.data(), together, n, {columns, columns + tile.cols, columns + 2 * tile.cols},
-                         part.rows.data() + first + r);
+      columns.expect(together);
+      for (index_t j = 0; j < cols; j += kSideRun) {
+        const index_t n = std::min(kSideRun, cols - j);
+        for (int k = 0; k < together; ++k) runs[static_cast<std::size_t>(k)] = group.first + (r + k) * group.pitch + j;
+        std::uint32_t* counts = counter == nullptr ? nullptr : counter->room(together * n);
+        sum_runs(runs.data(), together, n, columns, j, into + r, counts, total);
       }
     }
   }

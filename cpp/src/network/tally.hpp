@@ -1,5 +1,5 @@
 #pragma once
-/// The counts of one worker: tables of zeros, lent to one call after the other, since to clear 512 KiB would cost more
+/// The counts of one worker: tables of zeros, lent to one call after the other, since to clear 1 MiB would cost more
 /// than a small array does.
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace netassay::network {
 
 class Tally {
  public:
-  using Table = std::array<std::uint32_t, 2 * kTable>;
+  using Table = std::array<std::uint32_t, kTables * kTable>;
 
   Tally() : table_(borrowed()) {
     if (!table_) table_ = std::make_unique<Table>();
@@ -38,14 +38,14 @@ class Tally {
     return table_->data();
   }
 
-  /// Adds the counts of neighbouring keys to `sum`; here they are forgotten.
+  /// Adds the counts of neighbouring keys to `sum`, which must hold them; here they are forgotten.
   template <std::size_t kKeys>
-  void take(std::size_t first, std::array<std::uint64_t, kKeys>& sum) {
-    std::uint32_t* const even = table_->data() + first;
-    std::uint32_t* const odd = even + kTable;
-    for (std::size_t k = 0; k < kKeys; ++k) sum[k] += std::uint64_t{even[k]} + odd[k];
-    std::fill_n(even, kKeys, 0u);
-    std::fill_n(odd, kKeys, 0u);
+  void take(std::size_t first, std::array<std::uint32_t, kKeys>& sum) {
+    for (std::size_t t = 0; t < table_->size(); t += kTable) {
+      std::uint32_t* const at = table_->data() + t + first;
+      for (std::size_t k = 0; k < kKeys; ++k) sum[k] += at[k];
+      std::fill_n(at, kKeys, 0u);
+    }
   }
   /// Promises that every key was taken.
   void cleared() { clean_ = true; }

@@ -13,7 +13,7 @@
 namespace netassay::network {
 
 /// The median of some of n numbers, at(0) ... at(n - 1): within a few of their standard deviations, whatever a few of
-/// them are.
+/// them are. Zero where that is as near, as it is for most weights: sums about zero are sums of the weights themselves.
 template <class At>
 double typical_of(index_t n, const At& at) {
   constexpr index_t most = 15;
@@ -23,8 +23,10 @@ double typical_of(index_t n, const At& at) {
     const double w = number(at((2 * k + 1) * n / (2 * taken)));
     some[static_cast<std::size_t>(k)] = std::isfinite(w) ? w : 0;
   }
-  std::nth_element(some.begin(), some.begin() + taken / 2, some.begin() + taken);
-  return some[static_cast<std::size_t>(taken / 2)];
+  std::sort(some.begin(), some.begin() + taken);
+  const auto ranked = [&](index_t k) { return some[static_cast<std::size_t>(k)]; };
+  const double middle = ranked(taken / 2);
+  return std::abs(middle) <= ranked(3 * taken / 4) - ranked(taken / 4) ? 0 : middle;
 }
 
 /// How a matrix is cut: fixed by its shape.
