@@ -31,7 +31,7 @@ SIZES = [1, 2, 3, 15, 16, 17, 31, 33, 97]
 #: Rule, its thresholds, options.
 SIGNS = ("relu", "leaky_relu", "prelu", "gate_sign")
 RULES: list[tuple[str, tuple[float, ...], dict[str, Any]]] = [
-    *((rule, (0.0,), {}) for rule in SIGNS),
+    ("relu", (0.0,), {}),
     ("relu6", (0.0, 6.0), {}),
     ("hardtanh", (-1.0, 1.0), {}),
     ("hardtanh", (-0.5, 2.0), {"threshold": (-0.5, 2.0)}),
@@ -111,6 +111,11 @@ def test_every_rule_is_the_references_in_every_format(
         assert_counts(got, reference.states(values, thresholds), len(thresholds) + 1)
         assert (got.zeros, got.nans) == ((values == 0).sum(), np.isnan(values).sum())
         assert got.thresholds == thresholds
+
+
+def test_sign_rules_count_alike() -> None:
+    x = numbers((5, 3, 4))
+    assert len({bits(fed(x, rule=rule)) for rule in (*SIGNS, "identity")}) == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -554,7 +559,8 @@ def test_tensors_that_do_not_fit_together_are_refused() -> None:
     wrong: list[dict[str, Any]] = [
         {"state": tensors["state"][:, :2]}, {"state": more}, {"state": -more}, {"shape": np.array([6])},
         {"position": tensors["position"][:, :3]}, {"counts": np.array([3, 14, 4, 0])}, {"zero": np.zeros(3, np.int64)},
-        {"patterns": np.zeros((3, 1), np.int64)}, {"counts": np.array([3])},
+        {"patterns": np.zeros((3, 1), np.int64)}, {"counts": np.array([3])}, {"shape": np.array([2**40, 2**40])},
+        {"counts": np.array([3, 15, 2**60, 0])}, {"position": 4 * np.ones_like(tensors["position"])},
     ]  # fmt: skip
     for change in wrong:
         with pytest.raises(StateError, match=r"the tensors do not make a state"):
@@ -652,6 +658,7 @@ MISUSES: list[tuple[type[Exception], str, Any]] = [
     (DomainError, "got label 2, expected 0 to 1", lambda: fed(np.ones((2, 3)), labels=[0, 2], classes=2)),
     (ShapeError, "got 3 labels, expected 2", lambda: fed(np.ones((2, 3)), labels=[0, 1, 1], classes=2)),
     (DTypeError, "labels of dtype float64", lambda: fed(np.ones((2, 3)), labels=[0.0, 1.0], classes=2)),
+    (DomainError, "(of tanh or sigmoid: 'threshold'", lambda: Switching(rule="tanh")),
     (DomainError, "another rule", lambda: Switching(threshold=1.0).merge(Switching())),
     (DomainError, "got rule 'relu', expected 'prelu'", lambda: Switching(rule="prelu").merge(Switching())),
     (DomainError, "got positions=0", lambda: Switching().merge(Switching(positions=False))),
@@ -683,6 +690,12 @@ def test_a_state_is_unchanged_by_an_update_that_raises() -> None:
         with pytest.raises(na.NetassayError):
             state.update(a, labels)
         assert bits(state) == before
+    kept = Switching(memory=400, patterns=True)
+    kept.update(numbers((3, 4, 5)))
+    held = bits(kept)
+    with pytest.raises(LimitExceeded):
+        kept.update(np.concatenate([numbers((3, 4, 5))] * 9))
+    assert bits(kept) == held
     empty = Switching(memory=10)
     with pytest.raises(LimitExceeded):
         empty.update(numbers((3, 4, 5)))

@@ -16,8 +16,10 @@
 ///
 /// All counts are exact 64-bit integers, so that states merge bit for bit in any order, and threads change nothing.
 ///
-/// Failure: a call that throws leaves the state as it was. Cost: one read; memory 8 (K - 1) C P bytes for counts of
-/// positions, and at most 64 KB or 4 (K - 1) P bytes per thread while an update runs.
+/// Failure: a call that throws leaves the state as it was. Cost: one read (patterns: a second one); memory
+/// 8 (K - 1) C P bytes for counts of positions and, while an update runs, at most 64 KB and 4 (K - 1) bytes for each of
+/// 1024 units of 1024 samples per thread; of a window 16 bytes for each of its places and outputs. Where units are too
+/// few for the threads, counts of parts of the samples are made side by side, each as large as the state.
 ///
 /// Source: Janik, Witaszczyk, "Complexity for deep neural networks and other characteristics of deep feature
 /// representations" (arXiv 2006.04791). Its abstract and its authors' related code could be consulted: they confirm the

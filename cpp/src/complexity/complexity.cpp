@@ -120,8 +120,9 @@ void Switching::update(const ActivationsView<const T>& a, const std::int64_t* la
   const bool fresh = counts_.units == 0;
   const bool varies = counts_.shape_varies || (!fresh && kept != counts_.shape);
   const double need = footprint(options_, units, varies ? 1 : positions, counts_.samples + samples);
-  NETASSAY_REQUIRE(!fresh || need <= memory, LimitExceeded, kName, ": got ", units, " units at ", positions,
-                   " positions, which need ", need / 1e9, " GB, expected at most ", memory / 1e9, " GB (memory)");
+  NETASSAY_REQUIRE(!(fresh || options_.patterns) || need <= memory, LimitExceeded, kName, ": got ", units, " units at ",
+                   positions, " positions, which need ", need / 1e9, " GB, expected at most ", memory / 1e9,
+                   " GB (memory)");
 
   const int threads = thread_count(how.threads);
   const bool by_position = options_.positions && !varies;
@@ -238,34 +239,49 @@ Switching Switching::from_counts(Options options, SwitchingCounts counts) {
   for (const index_t extent : counts.shape) {
     NETASSAY_REQUIRE(extent > 0, ShapeError, kName, ": got an extent of ", extent, ", expected at least 1");
   }
-  SwitchingCounts sized;
-  if (counts.units > 0) {
-    sized.units = counts.units;
-    if (!counts.shape_varies) sized.shape = counts.shape;
-    complexity::allocate(sized, o, o.positions);
-  }
-  const auto fits = [&](const std::vector<std::int64_t>& got, const std::vector<std::int64_t>& expected,
-                        const char* name) {
-    NETASSAY_REQUIRE(got.size() == expected.size(), ShapeError, kName, ": got ", got.size(), " numbers of ", name,
-                     ", expected ", expected.size());
+  // in float64: nothing is allocated, and nothing overflows, for sizes that are not those of the arrays
+  const auto units = static_cast<double>(counts.units), classes = counts.units > 0 ? double(o.classes) : 0.0;
+  const double states = static_cast<double>(o.states() - 1) * units;
+  double positions = 1;
+  for (const index_t extent : counts.shape) positions *= static_cast<double>(extent);
+  const bool by_position = o.positions && !counts.shape_varies && !counts.shape.empty();
+  const auto fits = [&](const std::vector<std::int64_t>& got, double expected, const char* name) {
+    NETASSAY_REQUIRE(static_cast<double>(got.size()) == expected, ShapeError, kName, ": got ", got.size(),
+                     " numbers of ", name, ", expected ", expected);
     NETASSAY_REQUIRE(std::all_of(got.begin(), got.end(), [](std::int64_t n) { return n >= 0; }), ValueError, kName,
                      ": got a negative number of ", name, ", expected at least 0");
   };
-  fits(counts.state, sized.state, "states");
-  fits(counts.zero, sized.zero, "zeros");
-  fits(counts.nan, sized.nan, "NaNs");
-  fits(counts.square, sized.square, "squares");
-  fits(counts.position, sized.position, "positions");
-  fits(counts.class_state, sized.class_state, "classes");
-  fits(counts.class_observations, sized.class_observations, "class observations");
-  NETASSAY_REQUIRE(counts.shape_varies || counts.observations == counts.samples * counts.positions(), ValueError, kName,
-                   ": got ", counts.observations, " observations, expected ", counts.samples * counts.positions());
-  const auto within = [](const std::vector<std::int64_t>& got, std::int64_t most) {
-    return std::all_of(got.begin(), got.end(), [most](std::int64_t n) { return n <= most; });
+  fits(counts.state, states, "states");
+  fits(counts.zero, units, "zeros");
+  fits(counts.nan, units, "NaNs");
+  fits(counts.square, states, "squares");
+  fits(counts.position, by_position ? states * positions : 0, "positions");
+  fits(counts.class_state, classes * states, "classes");
+  fits(counts.class_observations, classes, "class observations");
+  NETASSAY_REQUIRE(counts.shape_varies ||
+                       static_cast<double>(counts.observations) == static_cast<double>(counts.samples) * positions,
+                   ValueError, kName, ": got ", counts.observations, " observations, expected ",
+                   static_cast<double>(counts.samples) * positions);
+  const auto within = [&](std::span<const std::int64_t> got, std::int64_t states_each, std::int64_t most) {
+    const std::size_t each = got.size() / static_cast<std::size_t>(states_each);
+    for (std::size_t c = 0; c < each; ++c) {
+      std::int64_t left = most;
+      for (std::size_t k = c; k < got.size(); k += each) {
+        NETASSAY_REQUIRE(got[k] <= left, ValueError, kName,
+                         ": got a count larger than the number of observations it is of");
+        left -= got[k];
+      }
+    }
   };
-  NETASSAY_REQUIRE(within(counts.state, counts.observations) && within(counts.zero, counts.observations) &&
-                       within(counts.nan, counts.observations) && within(counts.position, counts.samples),
-                   ValueError, kName, ": got a count larger than the number of observations");
+  const index_t each = std::max<index_t>(1, o.states() - 1);
+  within(counts.state, each, counts.observations);
+  within(counts.zero, 1, counts.observations);
+  within(counts.nan, 1, counts.observations);
+  within(counts.position, each, counts.samples);
+  for (std::size_t y = 0; y < counts.class_observations.size(); ++y) {
+    const std::size_t size = counts.state.size();
+    within(std::span(counts.class_state).subspan(y * size, size), each, counts.class_observations[y]);
+  }
   const bool keeps = o.patterns && !counts.shape_varies;
   NETASSAY_REQUIRE(counts.patterns.size() == (keeps ? static_cast<std::size_t>(counts.samples * counts.words()) : 0),
                    ShapeError, kName, ": got ", counts.patterns.size(), " words of patterns");

@@ -11,7 +11,7 @@ namespace netassay::complexity {
 namespace {
 
 /// Counters that a task changes all the time.
-constexpr index_t kNearBytes = index_t{1} << 16;
+constexpr index_t kNearBytes = index_t{1} << 15;
 /// Samples whose counts wait until all of their positions are counted.
 constexpr index_t kSamples = 1024;
 /// Units of rows that are counted side by side: kTogether rows of them, and as many that are read ahead, stay near.
@@ -276,7 +276,8 @@ class Columns final : public Shared<T> {
     this->divide(options, extents(a.positions), this->positions_ == 1 ? kWidth : 256, 64, threads,
                  this->unit_stride_ != 1);
     const index_t row = this->width_ * this->thresholds_ * index_t{sizeof(U)};
-    together_ = std::min({this->positions_, kMostRows, std::max(kTogether, kNearBytes / row)});
+    together_ = std::min(this->positions_, kMostRows);
+    if (this->counts_positions_) together_ = std::min(together_, std::max(kTogether, 2 * kNearBytes / row));
     scratch_.resize(size(this->threads_));
     const index_t samples = std::min(kSamples, this->samples());
     for (Scratch& s : scratch_) {

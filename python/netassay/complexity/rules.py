@@ -47,7 +47,8 @@ def thresholds_of(rule: str, given: float | Sequence[float] | None) -> tuple[flo
         DomainError: no such rule, none given where they must be, others than the rule can have.
     """
     if rule not in RULES:
-        raise DomainError(f"Switching: got rule {rule!r}, expected one of {', '.join(RULES)}")
+        hint = " (of tanh or sigmoid: 'threshold' with threshold=...)" if rule in ("tanh", "sigmoid") else ""
+        raise DomainError(f"Switching: got rule {rule!r}, expected one of {', '.join(RULES)}{hint}")
     own = RULES[rule].thresholds
     if given is None:
         if own is None:

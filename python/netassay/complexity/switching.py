@@ -134,8 +134,8 @@ class Switching:
         layout = self._config["layout"]
         of = None if labels is None else _labels(labels, _samples(view.array.shape, layout))
         budget = math.inf
-        if self._native.units == 0:
-            budget = _memory.available() if self._memory is None else float(self._memory)
+        if self._native.units == 0 or self._config["patterns"]:  # later on, patterns alone grow
+            budget = self.nbytes + _memory.available() if self._memory is None else float(self._memory)
         self._native.update(
             view.array, view.dtype, layout=layout, labels=of, memory=budget, threads=_threads.resolve(threads)
         )
