@@ -167,7 +167,7 @@ def _spectrum(source: Moments | Spectrum | ArrayLike, function: str) -> Spectrum
         return source
     if not isinstance(source, Moments):
         values = _eigenvalues(_covariance(source, function), function)
-        return Spectrum(_read_only(values), len(values), None, None, ())
+        return Spectrum(arrays.read_only(values), len(values), None, None, ())
     n, width = source.count, source.width
     if n < 2:
         raise TooFewRows(f"{function}: got {n} row{'' if n == 1 else 's'}, expected at least 2")
@@ -176,7 +176,7 @@ def _spectrum(source: Moments | Spectrum | ArrayLike, function: str) -> Spectrum
     if source.keeps_fourth:
         corrected = _core.saturation.corrected_participation_ratio(values, n=n, fourth=source.fourth())
     flags = _flags((n < ROWS_PER_UNIT * width, "few_rows"), (source.nonfinite > 0, "nonfinite"))
-    return Spectrum(_read_only(values), width, n, corrected, flags)
+    return Spectrum(arrays.read_only(values), width, n, corrected, flags)
 
 
 def saturation(source: Moments | Spectrum | ArrayLike, delta: float = 0.99) -> Saturation:
@@ -297,11 +297,6 @@ def _eigenvalues(covariance: Float64, function: str) -> Float64:
             " covariance (positive semidefinite); for activations use from_rows"
         )
     return np.maximum(ascending[::-1], 0.0)
-
-
-def _read_only(values: Float64) -> Float64:
-    values.flags.writeable = False
-    return values
 
 
 def _flags(*flags: tuple[bool, str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import netassay
 from netassay import DomainError, NonFinite, Report, ShapeError, cli, measure_weights
-from netassay.network import LayerLinks, layer_links, link_weights, pool_links
+from netassay.network import LayerLinks, layer_links, pool_links
 from netassay.report.serial import schema
 from netassay.sources.checkpoint import Checkpoint
 from netassay.verbs.weights import Interrupted
@@ -79,15 +79,14 @@ def test_both_sides_are_those_of_the_formulas(shape: tuple[int, int], dtype: Any
     assert layer.dead_inputs == int((w == 0).all(axis=0).sum())
 
 
-def test_the_distribution_is_that_of_link_weights() -> None:
+def test_the_distribution_is_that_of_one_survey() -> None:
     w = np.random.default_rng(1).standard_normal((40, 30)).astype(np.float32)
     layer, links = layer_links(w), link_weights(w)
     for name in ("count", "mean", "variance", "skewness", "kurtosis", "minimum", "maximum", "zero_share"):
         assert getattr(layer, name) == getattr(links, name)
     assert layer.std == math.sqrt(links.variance)
     np.testing.assert_array_equal(layer.quantiles, links.quantiles)
-    np.testing.assert_array_equal(layer.density, links.density[1])
-    np.testing.assert_array_equal(netassay.network.grid(), links.density[0])
+    np.testing.assert_array_equal(layer.density, links.density)
 
 
 def test_independent_weights_have_a_normalized_fluctuation_of_1_and_shared_ones_more() -> None:

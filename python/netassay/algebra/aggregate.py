@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from netassay import _core
+from netassay.base.arrays import read_only
 from netassay.base.errors import DomainError
 
 from .inputs import (
@@ -21,7 +22,6 @@ from .inputs import (
     node_list,
     numbers,
     pairs,
-    read_only,
     weighted,
     whole,
 )

@@ -120,8 +120,3 @@ def whole(gains: ArrayLike | None, edges: int, kind: type[np.unsignedinteger[Any
 
 def integer(limbs: bytes) -> int:
     return int.from_bytes(limbs, "little")
-
-
-def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array

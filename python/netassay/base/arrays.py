@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,15 @@ FLOATS = ("float64", "float32", "bfloat16", "float16")
 WEIGHTS = (*FLOATS, "float8_e4m3fn", "float8_e5m2", "int8", "uint8")
 #: Tag -> numpy dtype of the array that carries it.
 CARRIERS = {tag: "uint16" if tag == "bfloat16" else "uint8" if tag.startswith("float8") else tag for tag in WEIGHTS}
+
+
+_Array = TypeVar("_Array", bound="NDArray[Any]")
+
+
+def read_only(array: _Array) -> _Array:
+    """The array, which nobody may write to any more."""
+    array.flags.writeable = False
+    return array
 
 
 class View(NamedTuple):

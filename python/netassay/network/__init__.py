@@ -9,8 +9,8 @@ from .concentration import Concentration, disparity, effective_degree, gini
 from .contrast import Contrast, PooledDivergence, Separation
 from .distribution import Distribution, Values
 from .divergence import Divergence, divergence
-from .layer import LayerLinks, NetworkLinks, grid, layer_links, pool_links
-from .links import QUANTILES, LinkSums, LinkWeights, link_weights, sums, survey
+from .layer import LayerLinks, NetworkLinks, layer_links, pool_links
+from .links import QUANTILES, LinkSums, LinkWeights, grid, link_weights, sums, survey
 from .nodes import FLAGS, NodeLayer, NodeStrengths, Unlinked
 from .population import Population
 from .strength import Strengths, expected_fluctuation, fluctuation, strength

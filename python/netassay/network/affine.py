@@ -121,7 +121,7 @@ def layer_strength(
         added = bias_values(bias, len(incoming), name)
         incoming = incoming + (added, np.abs(added), added * added)[OF[of]].reshape(-1, *[1] * (incoming.ndim - 1))
     check_sums((incoming, outgoing), name)
-    return LayerStrength(read_only(incoming), read_only(outgoing), of, flags)
+    return LayerStrength(arrays.read_only(incoming), arrays.read_only(outgoing), of, flags)
 
 
 def _weight(weight: ArrayLike, kind: str, of: str, function: str) -> tuple[View, int]:
@@ -211,9 +211,3 @@ def check_sums(sums: Sequence[Float64], function: str) -> None:
     """That finite weights have finite sums."""
     if not all(np.isfinite(each).all() for each in sums):
         raise NonFinite(f"{function}: got weights whose sums lie beyond float64, expected smaller ones")
-
-
-def read_only(values: NDArray[Any]) -> NDArray[Any]:
-    """The array, which nobody may write to any more."""
-    values.flags.writeable = False
-    return values

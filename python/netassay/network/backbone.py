@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from netassay.base import arrays, files
 from netassay.base.errors import DomainError, ShapeError
 
-from .affine import read_only
 from .convolution import Float64, per_axis
 
 if TYPE_CHECKING:
@@ -161,11 +160,11 @@ def backbone(weight: ArrayLike | Sequence[ArrayLike], alpha: float, *, first_lay
     target, source, values, significance = (np.concatenate(column) for column in zip(*kept, strict=True))
     held = (not sum(counts), "empty"), (not sum(links), "zero")
     return Backbone(
-        read_only(np.repeat(np.arange(first, first + len(views)), counts)),
-        read_only(source),
-        read_only(target),
-        read_only(values),
-        read_only(significance),
+        arrays.read_only(np.repeat(np.arange(first, first + len(views)), counts)),
+        arrays.read_only(source),
+        arrays.read_only(target),
+        arrays.read_only(values),
+        arrays.read_only(significance),
         float(alpha),
         first,
         (views[0].array.shape[1], *(view.array.shape[0] for view in views)),

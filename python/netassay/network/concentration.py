@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from netassay.base import arrays
 from netassay.base.errors import DomainError, ShapeError
 
-from .affine import checked_groups, read_only
+from .affine import checked_groups
 from .convolution import Float64
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _each_node(
         # Over the largest, which is then 1: no sum or square leaves float64, and equal links are exactly equal.
         values[part][alive] = of(magnitudes[alive] / most[alive, None])
     flags = ("empty_nodes",) if empty.any() else ()
-    return Concentration(read_only(values), read_only(empty), lines.shape[1], flags)
+    return Concentration(arrays.read_only(values), arrays.read_only(empty), lines.shape[1], flags)
 
 
 def _lines(array: NDArray[Any], axis: int, groups: int, function: str) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from netassay.base import arrays, statefile
 from netassay.base import threads as _threads
 from netassay.base.errors import StateError, TooFewRows
 
-from .links import QUANTILES, Float64, frozen, shares
+from .links import QUANTILES, Float64, shares
 
 if TYPE_CHECKING:
     import os
@@ -181,7 +181,7 @@ class Distribution:
         }
         return Values(
             count, mean, variance, skewness, kurtosis, minimum, maximum, zeros / count, state.positives / count,
-            frozen(values), frozen(density), left_out,
+            arrays.read_only(values), arrays.read_only(density), left_out,
             tuple(flag for flag, holds in flags.items() if holds),
         )  # fmt: skip
 

@@ -214,13 +214,6 @@ def pool_links(layers: Iterable[LayerLinks]) -> NetworkLinks:
     )
 
 
-def grid() -> Float64:
-    """Edges of `LayerLinks.density`, ascending: -inf, -2^8, ..., -2^-24, 2^-24, ..., 2^8, inf, eight an octave."""
-    edges = native.grid()
-    edges.flags.writeable = False
-    return edges
-
-
 def _beside(matrix: NDArray[Any], groups: int) -> NDArray[Any]:
     """(out / groups, groups * columns): each group's columns beside those of the others, whose inputs are not its."""
     return matrix.reshape(groups, matrix.shape[0] // groups, -1).swapaxes(0, 1).reshape(matrix.shape[0] // groups, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View
 
 Float64: TypeAlias = NDArray[np.float64]
-_Number = TypeVar("_Number", np.float64, np.uint64)
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -40,9 +39,8 @@ class LinkWeights:
             formats of 16 and 8 bits; for float32 and float64 each order statistic is off by less than 2^-7 of itself
             (where its magnitude is from 2^-126 to 2^128), or, where the range maximum - minimum is less than a quarter
             of max |w|, than 2^-16 of the range.
-        density: (edges, counts) on a grid that all matrices share: edges -inf, -2^8, ..., -2^-24, 2^-24, ..., 2^8, inf,
-            eight an octave; counts (uint64) are exact, a magnitude on an edge counts with the greater ones, and they
-            may be added to those of other matrices.
+        density: uint64, counts between neighbouring edges of `grid()`, which all matrices share, so that they may be
+            added to those of others. Exact; a magnitude on an edge counts with the greater ones.
         flags: "constant" (all weights equal), "zero" (all are 0), "single" (N = 1).
     """
 
@@ -55,7 +53,7 @@ class LinkWeights:
     maximum: float
     zero_share: float
     quantiles: Float64
-    density: tuple[Float64, NDArray[np.uint64]]
+    density: NDArray[np.uint64]
     flags: tuple[str, ...]
 
 
@@ -128,7 +126,7 @@ def survey(
     array, dtype = _matrix(weight, "survey")
     asked = shares(quantiles, "survey")
     links, total = native.link_survey(array, dtype, quantiles=asked, threads=_threads.resolve(threads))
-    return _described(links), LinkSums(*(frozen(values) for values in total))
+    return _described(links), LinkSums(*(arrays.read_only(values) for values in total))
 
 
 def sums(weight: ArrayLike, *, threads: int | None = None) -> LinkSums:
@@ -148,7 +146,7 @@ def sums(weight: ArrayLike, *, threads: int | None = None) -> LinkSums:
     """
     array, dtype = _matrix(weight, "sums")
     found = native.sums(array, dtype, threads=_threads.resolve(threads))
-    return LinkSums(*(frozen(values) for values in found))
+    return LinkSums(*(arrays.read_only(values) for values in found))
 
 
 def _described(found: native.Statistics) -> LinkWeights:
@@ -156,7 +154,7 @@ def _described(found: native.Statistics) -> LinkWeights:
     flags = {"constant": minimum == maximum, "zero": zeros == count, "single": count == 1}
     return LinkWeights(
         count, mean, variance, skewness, kurtosis, minimum, maximum, zeros / count,
-        frozen(values), (frozen(native.grid()), frozen(density)),
+        arrays.read_only(values), arrays.read_only(density),
         tuple(flag for flag, holds in flags.items() if holds),
     )  # fmt: skip
 
@@ -169,10 +167,9 @@ def _matrix(weight: ArrayLike, function: str) -> View:
     return arrays.View(array.reshape(array.shape[0], -1), dtype)
 
 
-def frozen(values: NDArray[_Number]) -> NDArray[_Number]:
-    """The array itself, which nobody can write to from now on."""
-    values.flags.writeable = False
-    return values
+def grid() -> Float64:
+    """Edges of every `density`, ascending: -inf, -2^8, ..., -2^-24, 2^-24, ..., 2^8, inf, eight an octave."""
+    return arrays.read_only(native.grid())
 
 
 def shares(quantiles: Sequence[float], function: str) -> list[float]:

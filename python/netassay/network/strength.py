@@ -14,7 +14,7 @@ from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import DomainError, NonFinite, ShapeError
 
-from .affine import bias_values, check_sums, checked_groups, infinite, powers, read_only
+from .affine import bias_values, check_sums, checked_groups, infinite, powers
 from .convolution import Float64, kernel_sums
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def strength(
     spread_in = [0.0, *(layer.spread_in for layer in layers)]
     spread_out = [*(layer.spread_out for layer in layers), 0.0]
     expected = np.sqrt((n - 1) / n) * np.hypot(spread_in, spread_out)
-    return Strengths(tuple(map(read_only, nodes)), read_only(expected))
+    return Strengths(tuple(map(arrays.read_only, nodes)), arrays.read_only(expected))
 
 
 def fluctuation(strengths: Sequence[ArrayLike], *, normalized: bool = False) -> Float64:
@@ -131,7 +131,7 @@ def fluctuation(strengths: Sequence[ArrayLike], *, normalized: bool = False) -> 
     if isinstance(strengths, Strengths) and normalized:
         known = strengths.expected > 0
         found = np.divide(found, strengths.expected, out=np.zeros_like(found), where=known)
-    return read_only(found)
+    return arrays.read_only(found)
 
 
 def expected_fluctuation(

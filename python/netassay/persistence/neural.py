@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from netassay import _core
 from netassay.base import arrays
 from netassay.base import threads as thread_counts
+from netassay.base.arrays import read_only
 from netassay.base.errors import NonFinite, ShapeError
 
-from .weights import Float64, matrix, read_only, scalar
+from .weights import Float64, matrix, scalar
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netassay.base import arrays
+from netassay.base.arrays import read_only
 from netassay.base.errors import DomainError, NonFinite, ShapeError
 
-from .weights import Float64, read_only
+from .weights import Float64
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike

@@ -49,9 +49,3 @@ def scalar(x: Any, what: str) -> float:
     except (TypeError, ValueError):
         pass
     raise DomainError(f"{what} {x!r}, expected a real number")
-
-
-def read_only(values: Float64) -> Float64:
-    """The array, which nobody may write to any more."""
-    values.flags.writeable = False
-    return values
