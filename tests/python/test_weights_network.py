@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import netassay
 from netassay import DomainError, NonFinite, Report, ShapeError, cli, measure_weights
-from netassay.network import LayerLinks, layer_links, pool_links
+from netassay.network import LayerLinks, layer_links, pool_links, survey
 from netassay.report.serial import schema
 from netassay.sources.checkpoint import Checkpoint
 from netassay.verbs.weights import Interrupted
@@ -81,7 +81,7 @@ def test_both_sides_are_those_of_the_formulas(shape: tuple[int, int], dtype: Any
 
 def test_the_distribution_is_that_of_one_survey() -> None:
     w = np.random.default_rng(1).standard_normal((40, 30)).astype(np.float32)
-    layer, links = layer_links(w), link_weights(w)
+    layer, links = layer_links(w), survey(w)[0]
     for name in ("count", "mean", "variance", "skewness", "kurtosis", "minimum", "maximum", "zero_share"):
         assert getattr(layer, name) == getattr(links, name)
     assert layer.std == math.sqrt(links.variance)
