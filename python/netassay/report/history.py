@@ -132,7 +132,7 @@ class History:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("History.plot: expected matplotlib to be installed (pip install matplotlib)") from error
+            raise ImportError("History.plot: expected matplotlib to be installed (pip install 'netassay[report]')") from error
         chosen = quantities or tuple(name for name in self.quantities if "/" not in name)
         lines = {name: self[name] for name in chosen}
         if not lines:
