@@ -8,11 +8,16 @@ thread. What a call is follows from the function and its arguments alone (`OPS`)
 
 from __future__ import annotations
 
+import math
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from netassay.sources.layers import ROOT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,31 +97,35 @@ def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name
     return args[place] if len(args) > place else kwargs.get(name, default)
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _bound(value: object, none: float) -> float:
+    """A bound as a number; None is `none`."""
+    if value is None:
+        return none
+    return float(value) if isinstance(value, int | float | Real) else math.nan
 
 
 def _clamp(low_name: str = "min", high_name: str = "max", low: Any = None, high: Any = None) -> Reading:
-    """Between two numbers; one of them alone is a threshold."""
+    """Between two numbers. The lower one alone is a ReLU's threshold; of the upper one alone no rule has the pieces."""
 
-    def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | None:
-        least = _argument(args, kwargs, 1, low_name, low)
-        most = _argument(args, kwargs, 2, high_name, high)
-        bottom, top = _number(least), _number(most)
-        if (least is not None and bottom is None) or (most is not None and top is None):
-            return None  # tensors: another threshold for every unit
-        if bottom is not None and top is not None:
-            if bottom == 0 and top == 6:
-                return Pieces("relu6")
-            return Pieces("hardtanh", {"threshold": (bottom, top)}) if bottom < top else None
-        return None if bottom is None else Pieces("relu", {"threshold": bottom})
+    def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | Refusal | None:
+        bottom = _bound(_argument(args, kwargs, 1, low_name, low), -math.inf)
+        top = _bound(_argument(args, kwargs, 2, high_name, high), math.inf)
+        if math.isnan(bottom) or math.isnan(top):
+            return Refusal("its bounds are no numbers but tensors, or NaN")
+        if bottom >= top or (math.isinf(bottom) and math.isinf(top)):
+            return None  # constant, or the identity
+        if math.isinf(bottom):
+            return Pieces("threshold", {"threshold": top})
+        if math.isinf(top):
+            return Pieces("relu", {"threshold": bottom})
+        return Pieces("relu6") if (bottom, top) == (0, 6) else Pieces("hardtanh", {"threshold": (bottom, top)})
 
     return read
 
 
 def _threshold(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | None:
-    at = _number(_argument(args, kwargs, 1, "threshold"))
-    return None if at is None else Pieces("relu", {"threshold": at})
+    at = _bound(_argument(args, kwargs, 1, "threshold"), math.nan)
+    return Pieces("relu", {"threshold": at}) if math.isfinite(at) else None
 
 
 def _maximum(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | None:
@@ -162,6 +171,7 @@ def _smooth(op: str, thresholds: Mapping[str, float]) -> Reading:
 #: Smooth functions that are counted about a threshold of the user's.
 SMOOTH = ("tanh", "sigmoid")
 
+_SHRINKS = ("hardshrink", "softshrink")
 _GATES = ("gelu", "silu", "mish", "hardswish", "elu", "selu", "celu", "softplus")
 
 
@@ -187,6 +197,8 @@ def operations(thresholds: Mapping[str, float]) -> dict[object, Op]:
         "max_pool1d": _max_pool(1),
         "max_pool2d": _max_pool(2),
         "max_pool3d": _max_pool(3),
+        **{op: _refused(f"{op} has no linear pieces") for op in ("softsign", "logsigmoid", "tanhshrink")},
+        **{op: _refused("no rule counts its pieces, of which the middle one is constant") for op in _SHRINKS},
         "glu": _refused("glu multiplies by a gate: it has no linear pieces of its own"),
         "adaptive_max_pool1d": _refused("the windows of an adaptive pool differ in size"),
         "adaptive_max_pool2d": _refused("the windows of an adaptive pool differ in size"),
@@ -246,7 +258,8 @@ def _own_modules() -> tuple[type, ...]:
 
     names = (
         "ReLU LeakyReLU PReLU RReLU ReLU6 Hardtanh Hardsigmoid Threshold GELU SiLU Mish Hardswish ELU SELU CELU"
-        " Softplus Tanh Sigmoid GLU MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d"
+        " Softplus Tanh Sigmoid Softsign LogSigmoid Tanhshrink Hardshrink Softshrink GLU MaxPool1d MaxPool2d MaxPool3d"
+        " AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d"
     )
     return tuple(getattr(nn, name) for name in names.split())
 
@@ -260,39 +273,49 @@ class Watcher:
     """The sites of a model, pass after pass.
 
     Args:
-        root: whose passes are watched. names: id of a module -> its qualified name.
-        wanted: whether a site of a name is shown.
+        root: whose passes are watched. wanted: whether a site of a name is shown.
         thresholds: op -> threshold, of functions without linear pieces (`SMOOTH`).
+
+    Attributes:
+        watching: whether anything is shown; a mode that still stands on another thread's stack obeys it too.
     """
 
     def __init__(
         self,
         root: nn.Module,
-        names: Mapping[int, str],
         wanted: Callable[[str], bool],
         thresholds: Mapping[str, float],
     ) -> None:
-        self.root, self.names, self.wanted = root, dict(names), wanted
+        self.root, self.wanted = root, wanted
         self.ops = operations(thresholds)
+        self.watching = True
+        # By identity; a module that is gone may leave its id to another one.
+        self._names: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
         self._strangers: set[int] = set()  # in the pass that began last
 
-    def push(self, listener: Listener) -> Any:
-        """Begins to show this thread's sites; returns what `pop` takes."""
+    def mode(self, listener: Listener) -> Any:
+        """What shows the sites of one pass, between `push` and `pop`."""
         self._strangers.clear()
-        mode = _mode_class()(Pass(self, listener))
-        mode.__enter__()
-        return mode
+        return _mode_class()(Pass(self, listener))
 
     def name_of(self, module: nn.Module) -> str | None:
         """A module's qualified name, also of one that came after the watch; None outside the model."""
-        name = self.names.get(id(module))
-        if name is None and id(module) not in self._strangers:
-            found = {id(m): n for n, m in self.root.named_modules()}
-            self.names.update({key: n for key, n in found.items() if key not in self.names})
-            name = self.names.get(id(module))
-            if name is None:
-                self._strangers.add(id(module))
-        return name
+        key = id(module)
+        known = self._names.get(key)
+        if known is not None and known[0]() is module:
+            return known[1]
+        if key in self._strangers:
+            return None
+        self._names = {id(m): (weakref.ref(m), name or ROOT) for name, m in self.root.named_modules()}
+        if key not in self._names:
+            self._strangers.add(key)
+            return None
+        return self._names[key][1]
+
+
+def push(mode: Any) -> None:
+    """Begins to show this thread's sites."""
+    mode.__enter__()
 
 
 def pop(mode: Any) -> None:
@@ -338,6 +361,8 @@ class Pass:
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Calls a function of torch, and shows what it does to whom it concerns."""
+        if not self._watcher.watching:
+            return func(*args, **kwargs)
         site = self._entering(func, args, kwargs) if func in self._watcher.ops else None
         result = func(*args, **kwargs)
         if site is not None:
@@ -368,6 +393,9 @@ class Pass:
                     return None
                 if isinstance(found, Refusal):
                     self._listener.refused(place, found.why)
+                    return None
+                if tensor.is_nested:  # it has no shape
+                    self._listener.refused(place, "nested tensor")
                     return None
                 call = self._calls.get(place, 0)
                 self._calls[place] = call + 1
@@ -407,10 +435,10 @@ class Pass:
         try:
             with torch._C.DisableTorchFunction():
                 tensor = result[0] if isinstance(result, tuple) else result
-                if not isinstance(tensor, torch.Tensor):
+                if not isinstance(tensor, torch.Tensor) or tensor.is_nested:
                     return
                 entered = _input(args, kwargs)
-                before = None if entered is None else self._units.get(tuple(entered.shape))
+                before = None if entered is None or entered.is_nested else self._units.get(tuple(entered.shape))
                 axis = self._axes[func](tensor.ndim, before)
                 if axis is not None and axis >= 0:
                     self._units[tuple(tensor.shape)] = axis

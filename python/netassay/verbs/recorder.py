@@ -95,7 +95,8 @@ class Recorder:
         self.kinds: dict[str, str] = {}  # of sites, by name
         self.left_out: dict[str, str] = {}
         self.draws: dict[str, int] = {}
-        self._reserved: dict[Key, int] = {}
+        self._reserved: set[Key] = set()  # whose memory is in `_taken`
+        self._taken = 0  # bytes
         # Emptied states of past passes: a pass finds its memory where the last one left it.
         self._spare: dict[Key, list[Any]] = {}
         self._lock = threading.Lock()
@@ -108,6 +109,7 @@ class Recorder:
             self.left_out.clear()
             self.draws.clear()
             self._reserved.clear()
+            self._taken = 0
             self._spare.clear()
 
     def standing(self) -> list[tuple[Key, Entry]]:
@@ -194,11 +196,13 @@ class Recorder:
         rows = shown.rows
         if rows.width == 0 or 0 in rows.leading:
             return
-        entry = run.entries.get(key) or self._entry(key, probe, shown)
+        entry = run.entries.get(key)
         if entry is None:
-            return
-        if why := probe.differs(entry.state, shown):
+            entry = self._entry(key, probe, shown)
+        elif why := probe.differs(entry.state, shown):
             self.left_out[key.name] = why
+            return
+        if entry is None:
             return
         probe.update(entry.state, shown)
         entry.calls = entry.most = entry.calls + 1
@@ -215,20 +219,26 @@ class Recorder:
         passing = key._replace(mode="")  # the states of a pass serve both modes
         with self._lock:
             wanted = [place for place in (key, passing) if place not in self._reserved]
-            need = probe.footprint(shown) if wanted else 0
-            more = need * len(wanted)
-            if sum(self._reserved.values()) + more > self.settings.memory:
-                self.left_out.setdefault(
-                    key.name,
-                    f"width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
-                    f" {self.settings.memory / 1e9:.3g} GB (memory)",
-                )
+            if wanted and not self._reserve(wanted, probe.footprint(shown), shown):
                 return None
-            self._reserved.update(dict.fromkeys(wanted, need))
             spare = self._spare.get(passing, [])
             if on_host(shown.tensor) and spare and not probe.differs(spare[-1], shown):
                 return Entry(spare.pop())
         return Entry(probe.make(shown))
+
+    def _reserve(self, wanted: Sequence[Key], need: int, shown: Shown) -> bool:
+        """Takes memory for states from the budget, for all of them or for none."""
+        more = need * len(wanted)
+        if self._taken + more > self.settings.memory:
+            self.left_out.setdefault(
+                wanted[0].name,
+                f"{wanted[0].measure} of width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
+                f" {self.settings.memory / 1e9:.3g} GB (memory)",
+            )
+            return False
+        self._reserved.update(wanted)
+        self._taken += more
+        return True
 
     def _masked(self, run: Run, rows: Rows) -> tuple[NDArray[np.bool_] | None, set[str]]:
         """Which rows are no padding, None for all, and the flags that follow."""
