@@ -131,6 +131,21 @@ def test_a_gelu_encoder_is_counted_by_the_sign_of_its_gates() -> None:
     assert row.complexity.rule == "gate_sign"
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_an_encoder_in_eval_computes_the_same_where_there_is_no_padding_and_what_padding_becomes_is_said() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True)
+    model = seeded(lambda: nn.TransformerEncoder(layer, 2)).eval()
+    padding = torch.tensor([[False] * 5, [False, False, False, True, True]])
+    with torch.no_grad():
+        expected = model(data(2, 5, 8), src_key_padding_mask=padding)
+        with na.watch(model, **COMPLEXITY) as watch:
+            output = model(data(2, 5, 8), src_key_padding_mask=padding)
+    torch.testing.assert_close(output[~padding], expected[~padding], rtol=1e-5, atol=1e-5)
+    assert (expected[padding] == 0).all()
+    assert (output[padding] != 0).any()
+    assert "does not put out 0 at padding" in watch.report().coverage.notes[-1]
+
+
 def test_the_networks_totals_are_sums_and_means_over_units() -> None:
     model = seeded(Sums).eval()
     with na.watch(model, **COMPLEXITY) as watch:

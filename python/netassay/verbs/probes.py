@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one call shows: rows of units, which of them to take (None: all), and the site, where it is one."""
+    """What one call shows: rows of units, detached; which to take of them, None for all; the site, where it is one."""
 
     rows: Rows
     keep: Kept = None
@@ -41,8 +41,8 @@ class Shown:
 
     @property
     def tensor(self) -> Tensor:
-        """Detached, of the rows' own layout."""
-        return self.rows.tensor.detach()
+        """Of the rows' own layout."""
+        return self.rows.tensor
 
 
 def on_host(tensor: Tensor) -> bool:

@@ -144,7 +144,7 @@ class Recorder:
                 return
             if not self._readable(layer, tensor, "its output is a scalar"):
                 return
-            rows = _layers.rows_of(module, tensor)
+            rows = _layers.rows_of(module, tensor.detach())
             for probe in self.of_layers:
                 key = Key(probe.measure, layer, None, run.mode)
                 self._take(run, key, probe, *self._of_layer(run, layer, rows, packed, probe))
@@ -323,7 +323,6 @@ def _positions(rows: Rows, positions: Positions) -> Rows:
     tensor = rows.tensor
     if rows.layout != "channels_first" or tensor.ndim < 3 or positions == "all":
         return rows
-    tensor = tensor.detach()
     if positions == "flatten":
         return Rows(tensor.flatten(1), "rows", guessed=rows.guessed)
     import torch

@@ -31,7 +31,7 @@ _NEVER_A_SITE = "never observed: it was not called in a pass of the model, or in
 _COMPILED = "never observed: the model runs compiled; watch it uncompiled"
 _SCRIPTED = "it runs inside jit.script, where nonlinearities are not seen"
 _INSIDE = "its nonlinearities run inside one kernel, where they cannot be counted"
-_FAST_PATHS = ("MultiheadAttention", "TransformerEncoderLayer")
+_FAST_PATHS = {"MultiheadAttention", "TransformerEncoderLayer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +189,13 @@ def _notes(measured: set[str], modes: set[str], seen: Seen) -> Iterator[str]:
             yield f"{name}: calls left out: {why}"
     if seen.wanted is not None:
         yield from _selecting_none(seen.wanted)
-    if "eval" in modes and any(type(m).__name__ in _FAST_PATHS for m in seen.root.modules()):
-        yield "hooks take attention layers off their fast path in eval mode: outputs may differ by rounding"
+    kinds = {type(module).__name__ for module in seen.root.modules()}
+    if "eval" in modes and kinds & _FAST_PATHS:
+        padding = ", and a TransformerEncoder does not put out 0 at padding" if "TransformerEncoder" in kinds else ""
+        yield (
+            "hooks take attention layers off their fast path in eval mode: outputs may differ by rounding"
+            + (padding if taps.sites is not None else "")  # which only a function mode does
+        )
 
 
 def _selecting_none(wanted: Matcher) -> Iterator[str]:

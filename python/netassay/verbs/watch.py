@@ -50,7 +50,9 @@ def watch(
     """Measures a model's layers while it runs, in training and in evaluation, without changing what it computes.
 
     Statistics are kept per (layer, mode), mode "train" or "eval" as the model's `training` flag is when a pass
-    starts. A pass whose forward raises leaves nothing behind.
+    starts. A pass whose forward raises leaves nothing behind. In evaluation torch takes attention layers off their fast
+    path, which moves outputs within rounding; where sites are seen, a TransformerEncoder that is given a padding mask
+    then does not put out 0 at padding, as that path does.
 
     "saturation" keeps the covariance of what layers put out. "complexity" counts how often units switch between the
     linear pieces of nonlinearities, on what enters them (`netassay.complexity`): a site is the n-th call of a module
