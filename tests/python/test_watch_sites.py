@@ -582,6 +582,20 @@ def test_a_file_without_a_part_of_a_watchs_state_is_refused_and_nothing_changes(
         assert watch.report().to_dict(volatile=False) == before
 
 
+def test_a_module_replaced_while_watched_is_a_site_still_and_no_layer_and_both_are_said() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    with na.watch(model, **ALL) as watch:
+        model(data(4, 4))
+        model[0], model[1] = nn.Linear(4, 4), nn.LeakyReLU()
+        model(data(4, 4))
+    report = watch.report()
+    assert (report["0"].calls, report["1"].complexity.samples) == (1, 4)
+    assert report.coverage.notes[-2:] == (
+        "1: calls left out: its rule changed between calls",
+        "0: no longer in the model; what stands in its place is not watched as a layer",
+    )
+
+
 # --- over training ------------------------------------------------------------------------------------
 
 

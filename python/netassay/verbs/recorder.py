@@ -216,7 +216,7 @@ class Recorder:
         if why:
             self.left_out[key.name] = why
             return None
-        passing = key._replace(mode="")  # the states of a pass serve both modes
+        passing = _of_a_pass(key)
         with self._lock:
             wanted = [place for place in (key, passing) if place not in self._reserved]
             if wanted and not self._reserve(wanted, probe.footprint(shown), shown):
@@ -306,7 +306,12 @@ class Recorder:
         """Empties states that nobody holds any more, for the next pass."""
         for key, state in states:
             if self.probes[key.measure].spare(state):
-                self._spare.setdefault(key._replace(mode=""), []).append(state)
+                self._spare.setdefault(_of_a_pass(key), []).append(state)
+
+
+def _of_a_pass(key: Key) -> Key:
+    """Whose the states of a pass are, which serve both modes."""
+    return Key(key.measure, key.name, key.call, "")
 
 
 def _site_rows(site: Site, tensor: Tensor) -> Rows:

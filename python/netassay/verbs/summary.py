@@ -187,6 +187,10 @@ def _notes(measured: set[str], modes: set[str], seen: Seen) -> Iterator[str]:
     for name, why in dict(seen.recorder.left_out).items():
         if name in measured:
             yield f"{name}: calls left out: {why}"
+    standing = {id(module) for module in seen.root.modules()}
+    for name, layer in seen.layers.items():
+        if id(layer.module) not in standing:
+            yield f"{name}: no longer in the model; what stands in its place is not watched as a layer"
     if seen.wanted is not None:
         yield from _selecting_none(seen.wanted)
     kinds = {type(module).__name__ for module in seen.root.modules()}
