@@ -10,7 +10,7 @@ import numpy as np
 
 from netassay.report import Coverage, Row, Skipped
 from netassay.sources import layers as _layers
-from netassay.sources import sites as _sites
+from netassay.sources.nonlinearities import own
 from netassay.verbs.probes import flagged
 from netassay.verbs.recorder import Entry, Key
 
@@ -164,7 +164,7 @@ def _unseen(name: str, module: nn.Module, seen: Seen) -> str:
     import torch
     from torch import nn
 
-    if _sites.own(module):
+    if own(module):
         return seen.reason(name, _NEVER_A_SITE)
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         return _INSIDE

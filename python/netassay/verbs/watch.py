@@ -17,6 +17,7 @@ from netassay.sources import layers as _layers
 from netassay.sources import patterns
 from netassay.sources import sites as _sites
 from netassay.sources.hooks import Taps
+from netassay.sources.nonlinearities import SMOOTH
 from netassay.verbs import summary
 from netassay.verbs.probes import ActivationProbe, Probe, SaturationProbe, StrengthProbe, SwitchingProbe
 from netassay.verbs.provenance import provenance
@@ -124,7 +125,7 @@ class Watch:
         _check(settings)
         _require(_whole(every), "every", every, "an integer of at least 1")
         _require(_real(delta) and 0 < delta <= 1, "delta", delta, "0 < delta <= 1")
-        _require(_thresholds(thresholds), "thresholds", thresholds, f"finite numbers by {', '.join(_sites.SMOOTH)}")
+        _require(_thresholds(thresholds), "thresholds", thresholds, f"finite numbers by {', '.join(SMOOTH)}")
         root, self._wrappers = _layers.unwrap(model)
         self._measures, self._thresholds = measures, dict(thresholds)
         self._shown = patterns.Matcher(sites, what="sites")
@@ -362,7 +363,7 @@ def _check(settings: Settings) -> None:
 
 def _thresholds(given: object) -> bool:
     return isinstance(given, Mapping) and all(
-        op in _sites.SMOOTH and _real(at) and math.isfinite(at) for op, at in given.items()
+        op in SMOOTH and _real(at) and math.isfinite(at) for op, at in given.items()
     )
 
 
