@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,10 @@ class Seen:
 
 def watch(model: nn.Module, *args: Any, thresholds: dict[str, float] | None = None) -> Seen:
     """What one pass shows."""
-    names = {id(module): name or "(root)" for name, module in model.named_modules()}
-    watcher = sites.Watcher(model, names, lambda name: True, thresholds or {})
+    watcher = sites.Watcher(model, lambda name: True, thresholds or {})
     seen = Seen()
-    mode = watcher.push(seen)
+    mode = watcher.mode(seen)
+    sites.push(mode)
     try:
         model(*args)
     finally:
@@ -75,6 +76,9 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Any], str, dict[str, Any]]] = {
     "clamp(-2, 3)": (lambda x: torch.clamp(x, min=-2, max=3), "hardtanh", {"threshold": (-2.0, 3.0)}),
     "maximum with 0": (lambda x: torch.maximum(x, ZERO), "relu", {}),
     "max with zeros": (lambda x: torch.max(x, torch.zeros_like(x)), "relu", {}),
+    "clamp(max=0.5)": (lambda x: x.clamp(max=0.5), "threshold", {"threshold": 0.5}),
+    "clamp(-inf, 0.5)": (lambda x: x.clamp(-torch.inf, 0.5), "threshold", {"threshold": 0.5}),
+    "clamp by numpy": (lambda x: x.clamp(np.float32(0), np.float32(6)), "relu6", {}),
     "F.relu6": (F.relu6, "relu6", {}),
     "F.hardtanh": (F.hardtanh, "hardtanh", {"threshold": (-1.0, 1.0)}),
     "F.hardtanh given": (lambda x: F.hardtanh(x, -1, max_val=4), "hardtanh", {"threshold": (-1.0, 4.0)}),
@@ -156,8 +160,9 @@ def test_the_windows_of_a_pool_are_read_from_its_arguments(
     "call",
     [
         lambda x: x + 1,
-        lambda x: x.clamp(max=0),
-        lambda x: x.clamp(min=torch.zeros(())),
+        lambda x: x.clamp(min=-torch.inf),
+        lambda x: x.clamp(max=torch.inf),
+        lambda x: x.clamp(2, 1),
         lambda x: torch.maximum(x, torch.ones(())),
         lambda x: x.max(),
         lambda x: x.max(dim=1).values,
@@ -176,6 +181,45 @@ def test_what_has_no_linear_pieces_is_refused_with_its_reason(call: Callable[[Te
     ((name, why),) = seen.refusals.items()
     assert name.startswith("inner:")
     assert "no linear pieces" in why
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (lambda x: x.clamp(min=torch.zeros(())), "tensors"),
+        (lambda x: x.clamp(max=torch.nan), "NaN"),
+        (F.softsign, "softsign has no linear pieces"),
+        (F.logsigmoid, "logsigmoid has no linear pieces"),
+        (F.tanhshrink, "tanhshrink has no linear pieces"),
+        (F.hardshrink, "the middle one is constant"),
+        (nn.Softshrink(), "the middle one is constant"),
+        (lambda x: torch.relu(torch.nested.as_nested_tensor(list(x))), "nested tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_what_no_rule_counts_is_refused_with_its_reason(call: Callable[[Tensor], Tensor], why: str) -> None:
+    seen = of(call)
+    assert seen.sites == []
+    assert [why in refusal for refusal in seen.refusals.values()] == [True]
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_a_layer_on_nested_tensors_is_no_fault() -> None:
+    model = Wrap(nn.Linear(4, 4), lambda inner, x: inner(torch.nested.as_nested_tensor(list(x))))
+    assert watch(model, data(3, 2, 4)).sites == []
+
+
+def test_a_module_that_is_gone_does_not_lend_its_name_to_another_at_its_address() -> None:
+    model = nn.ModuleDict({"first": nn.ReLU()})
+    watcher = sites.Watcher(model, lambda name: True, {})
+    first = model["first"]
+    assert watcher.name_of(first) == "first"
+    other = nn.ReLU()
+    watcher._names[id(other)] = watcher._names[id(first)]  # as if it had been made where the first one was
+    assert watcher.name_of(other) is None
+    model["second"] = other
+    watcher.mode(Seen())
+    assert watcher.name_of(other) == "second"
 
 
 def test_a_threshold_makes_a_smooth_function_a_site() -> None:
@@ -256,8 +300,9 @@ def test_a_mode_is_taken_from_under_others_which_stay() -> None:
             return func(*args, **(kwargs or {}))
 
     model = nn.ReLU()
-    watcher = sites.Watcher(model, {id(model): "(root)"}, lambda name: True, {})
-    mode, other = watcher.push(Seen()), Other()
+    watcher = sites.Watcher(model, lambda name: True, {})
+    mode, other = watcher.mode(Seen()), Other()
+    sites.push(mode)
     with other:
         sites.pop(mode)
         assert torch.overrides._get_current_function_mode_stack() == [other]
@@ -267,9 +312,10 @@ def test_a_mode_is_taken_from_under_others_which_stay() -> None:
 
 def test_outside_of_any_module_nothing_is_a_site() -> None:
     model = nn.ReLU()
-    watcher = sites.Watcher(model, {id(model): "(root)"}, lambda name: True, {})
+    watcher = sites.Watcher(model, lambda name: True, {})
     seen = Seen()
-    mode = watcher.push(seen)
+    mode = watcher.mode(seen)
+    sites.push(mode)
     F.relu(data(3))
     sites.pop(mode)
     assert seen.sites == []
@@ -283,9 +329,10 @@ def test_recomputation_and_tracing_show_nothing() -> None:
             return checkpoint(lambda y: F.relu(y), x, use_reentrant=False).sum()
 
     model = Model()
-    watcher = sites.Watcher(model, {id(model): "(root)"}, lambda name: True, {})
+    watcher = sites.Watcher(model, lambda name: True, {})
     seen = Seen()
-    mode = watcher.push(seen)
+    mode = watcher.mode(seen)
+    sites.push(mode)
     model(data(3).requires_grad_()).backward()
     assert len(seen.sites) == 1
     torch.jit.trace(model, data(3), check_trace=False)

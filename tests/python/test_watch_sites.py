@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import netassay as na
+from netassay.base import statefile
 from netassay.complexity import Switching
 from netassay.network import Distribution
+from netassay.sources import sites
 from python.models import (
     ConvNet,
     Encoder,
@@ -127,6 +131,21 @@ def test_a_gelu_encoder_is_counted_by_the_sign_of_its_gates() -> None:
     assert row.complexity.rule == "gate_sign"
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_an_encoder_in_eval_computes_the_same_where_there_is_no_padding_and_what_padding_becomes_is_said() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True)
+    model = seeded(lambda: nn.TransformerEncoder(layer, 2)).eval()
+    padding = torch.tensor([[False] * 5, [False, False, False, True, True]])
+    with torch.no_grad():
+        expected = model(data(2, 5, 8), src_key_padding_mask=padding)
+        with na.watch(model, **COMPLEXITY) as watch:
+            output = model(data(2, 5, 8), src_key_padding_mask=padding)
+    torch.testing.assert_close(output[~padding], expected[~padding], rtol=1e-5, atol=1e-5)
+    assert (expected[padding] == 0).all()
+    assert (output[padding] != 0).any()
+    assert "does not put out 0 at padding" in watch.report().coverage.notes[-1]
+
+
 def test_the_networks_totals_are_sums_and_means_over_units() -> None:
     model = seeded(Sums).eval()
     with na.watch(model, **COMPLEXITY) as watch:
@@ -220,6 +239,8 @@ def test_patterns_choose_sites(sites: Any, expected: list[str]) -> None:
         ({"thresholds": {"relu": 0.0}}, "thresholds"),
         ({"thresholds": {"tanh": float("nan")}}, "thresholds"),
         ({"thresholds": {"tanh": "0"}}, "thresholds"),
+        ({"memory": "1 GB"}, "memory='1 GB'"),
+        ({"delta": "0.9"}, "delta='0.9'"),
     ],
 )
 def test_a_bad_option_is_an_error_that_names_it(options: dict[str, Any], named: str) -> None:
@@ -406,6 +427,175 @@ def test_a_changed_width_or_rule_is_left_out_and_said() -> None:
     assert watch.report()["(root):hardtanh"].complexity.samples == 4
 
 
+class Waits(Sums):
+    """Waits in the middle of its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(x)
+        self.inside.set()
+        self.go_on.wait(30)
+        return super().forward(x)
+
+
+def test_a_watch_closed_while_another_thread_is_in_a_pass_keeps_nothing_of_it_nor_of_later_ones() -> None:
+    model = seeded(Waits).eval()
+    watch = na.watch(model, **ALL)
+
+    def passes() -> None:
+        for _ in range(3):
+            model(data(4, 2, 8, 8))
+
+    thread = threading.Thread(target=passes)
+    thread.start()
+    assert model.inside.wait(30)
+    watch.close()
+    reserved = set(watch._recorder._reserved)
+    model.go_on.set()
+    thread.join()
+    assert watch._recorder._reserved == reserved
+    assert {key.name for key in reserved} == {"act"}
+    with pytest.raises(na.NothingObserved):
+        watch.report()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ["push", "pop"])
+def test_ctrl_c_while_the_mode_is_put_on_or_taken_off_leaves_none_behind(
+    name: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **ALL) as watch, na.watch(model, **ALL) as control:
+        model(data(4, 2, 8, 8))
+        control.pause()
+        original = getattr(sites, name)
+
+        def interrupted(mode: Any) -> None:
+            if when == "after":
+                original(mode)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(sites, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model(data(4, 2, 8, 8, seed=1))
+        monkeypatch.undo()
+        assert same(watch, control)
+        control.resume()
+        model(data(4, 2, 8, 8, seed=2))
+        assert same(watch, control)
+        monkeypatch.setattr(sites, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model(data(4, 2, 8, 8, seed=3))
+        monkeypatch.undo()
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_what_is_free_is_not_asked_for_with_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = seeded(Sums).eval()
+    with na.watch(model, **COMPLEXITY) as watch:
+        monkeypatch.setattr("netassay.base.memory.available", lambda: pytest.fail("asked for"))
+        model(data(4, 2, 8, 8))
+        model(data(4, 2, 8, 8))
+    assert watch._taps.faults == {}
+
+
+def test_a_log_handler_that_raises_does_not_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Raises(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError(record.getMessage())
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("mine")
+
+    handler, logger = Raises(), logging.getLogger("netassay")
+    model = seeded(Sums).eval()
+    expected = model(data(4, 2, 8, 8))
+    monkeypatch.setattr(Switching, "update", fails)
+    logger.addHandler(handler)
+    try:
+        with na.watch(model, **ALL) as watch:
+            assert torch.equal(model(data(4, 2, 8, 8)), expected)
+    finally:
+        logger.removeHandler(handler)
+    assert watch._taps.faults["pool"] == ["ValueError: mine"]
+
+
+def test_thresholds_that_change_with_every_call_take_no_memory() -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor, top: float) -> Tensor:
+            return F.hardtanh(x, 0.0, top)
+
+    model = Model()
+    with na.watch(model, **COMPLEXITY) as watch:
+        for call in range(1, 400):
+            model(data(2, 3), float(call))
+    (probe,) = watch._recorder.of_inputs
+    assert len(probe._configs) <= probe.MOST < 400  # type: ignore[attr-defined]
+
+
+def test_the_measure_that_is_beyond_the_budget_is_named() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with na.watch(model, measures=("complexity", "network"), memory=20_000) as watch:
+        model(data(8, 4))
+    (note,) = [note for note in watch.report().coverage.notes if note.startswith("1:")]
+    assert note.startswith("1: calls left out: neuron_activation of width 4 needs")
+
+
+def test_what_runs_inside_a_script_is_said_once() -> None:
+    script = torch.jit.script(nn.Sequential(nn.Linear(5, 5), nn.Sequential(nn.ReLU())))
+    with na.watch(nn.Sequential(nn.ReLU(), script), **COMPLEXITY) as watch:
+        watch._taps.root(data(2, 5))
+    assert reasons(watch.report()) == {"1": "it runs inside jit.script, where nonlinearities are not seen"}
+    with na.watch(nn.Sequential(script), **COMPLEXITY) as watch:
+        watch._taps.root(data(2, 5))
+    with pytest.raises(na.NothingObserved, match=r"0: it runs inside jit\.script"):
+        watch.report()
+
+
+def test_a_pattern_that_matches_no_site_is_said() -> None:
+    model = nn.Sequential(nn.ReLU())
+    with na.watch(model, **COMPLEXITY, sites=["*", "!act*", "0"]) as watch:
+        model(data(2, 5))
+    assert watch.report().coverage.notes[-1] == "sites: got '!act*', which matches no site that was called"
+    with na.watch(model, **COMPLEXITY, sites="1") as watch:
+        model(data(2, 5))
+    with pytest.raises(na.NothingObserved, match="sites: got '1', which matches no site"):
+        watch.report()
+
+
+@pytest.mark.parametrize("part", ["draws", "kinds", "passes", "entries", "measure", "call", "flags"])
+def test_a_file_without_a_part_of_a_watchs_state_is_refused_and_nothing_changes(part: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.ReLU())
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(2, 5))
+        watch.save(tmp_path / "state")
+        config, tensors = statefile.load(tmp_path / "state", kind="watch")
+        progress = config["progress"]
+        del (progress if part in progress else progress["entries"][0])[part]
+        statefile.save(tmp_path / "state", kind="watch", config=config, tensors=tensors)
+        before = watch.report().to_dict(volatile=False)
+        with pytest.raises(na.StateError, match=f"no state of a watch.*{part}"):
+            watch.restore(tmp_path / "state")
+        assert watch.report().to_dict(volatile=False) == before
+
+
+def test_a_module_replaced_while_watched_is_a_site_still_and_no_layer_and_both_are_said() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    with na.watch(model, **ALL) as watch:
+        model(data(4, 4))
+        model[0], model[1] = nn.Linear(4, 4), nn.LeakyReLU()
+        model(data(4, 4))
+    report = watch.report()
+    assert (report["0"].calls, report["1"].complexity.samples) == (1, 4)
+    assert report.coverage.notes[-2:] == (
+        "1: calls left out: its rule changed between calls",
+        "0: no longer in the model; what stands in its place is not watched as a layer",
+    )
+
+
 # --- over training ------------------------------------------------------------------------------------
 
 
@@ -456,6 +646,53 @@ def test_a_step_that_does_not_rise_is_an_error_and_forgets_nothing() -> None:
         with pytest.raises(na.NothingObserved):
             watch.snapshot(4)
     assert watch.history.steps == (2, 3)
+
+
+def test_a_step_may_be_a_number_of_numpys_and_an_int_stays_one(tmp_path: Path) -> None:
+    report = snapshots(reset=True)._reports[0]
+    history = na.History()
+    for step in (np.int64(1), np.float32(1.5), 2):
+        history.append(step, report)
+    assert [(type(step), step) for step in history.steps] == [(int, 1), (float, 1.5), (int, 2)]
+    history.to_json(tmp_path / "history.json")
+    assert na.History.load(tmp_path / "history.json").steps == history.steps
+    with pytest.raises(na.DomainError, match="expected a number above"):
+        history.append(10**400, report)
+    with pytest.raises(TypeError, match="got dict, expected a Report"):
+        history.append(3, report.to_dict())  # type: ignore[arg-type]
+    assert len(history) == 3
+
+
+def test_the_first_call_keeps_its_name_whether_or_not_there_were_others() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.linear = nn.ReLU(), nn.Linear(5, 5)
+
+        def forward(self, x: Tensor, calls: int) -> Tensor:
+            for _ in range(calls):
+                x = self.linear(self.act(x))
+            return x
+
+    model = seeded(Model)
+    with na.watch(model, layers=["*", "act"], **ALL) as watch:
+        for step, calls in enumerate((1, 2, 1, 3), start=1):
+            model(data(4, 5), calls)
+            watch.snapshot(step)
+    history = watch.history
+    for measure in ("complexity.mean_channel", "neuron_activation.mean"):
+        found = {name: history[name].steps.tolist() for name in history.quantities if name.endswith(measure)}
+        found = {name: steps for name, steps in found.items() if "/" in name}
+        assert found == {
+            f"act/0/train/{measure}": [1, 2, 3, 4],
+            f"act/1/train/{measure}": [2, 4],
+            f"act/2/train/{measure}": [4],
+        }
+    assert history["act/train/saturation.value"].steps.tolist() == [1, 2, 3, 4]
+    with pytest.raises(
+        na.SelectionError, match=r"got 'nothing like it', expected one of the \d+ in history\.quantities$"
+    ):
+        history["nothing like it"]
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b'{"schema": "netassay.report/1"}', b"no"])

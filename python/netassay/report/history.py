@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,27 +35,37 @@ class History:
 
     A quantity is named as the numbers of a report are: one of the whole network by its place in `totals`,
     "complexity.eval.mean_position"; one of a layer by its row, its measure and its field,
-    "relu1/eval/complexity.mean_channel", with the number of the call where there are several, "relu/1/eval/...".
-    `quantities` lists them all.
+    "relu1/eval/complexity.mean_channel", with the number of the call where some report has several of them,
+    "relu/1/eval/...". `quantities` lists them all.
     """
 
     def __init__(self) -> None:
         self._steps: list[float] = []
         self._reports: list[Report] = []
         self._numbers: list[dict[str, float]] = []
+        self._several: frozenset[str] = frozenset()  # names of which some report has several calls
 
     def append(self, step: float, report: Report) -> None:
-        """Adds a report. Raises DomainError: a step that is no number, or is not above the last one."""
+        """Adds a report.
+
+        Raises:
+            DomainError: a step that is no number, or is not above the last one. TypeError: no report.
+        """
         from netassay.base.errors import DomainError
 
-        number = isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step)
-        if not number or (self._steps and step <= self._steps[-1]):
+        number = _plain(step)
+        if number is None or (self._steps and number <= self._steps[-1]):
             last = f" above the last one, {self._steps[-1]:g}" if self._steps else ""
             raise DomainError(f"History.append: got step {step!r}, expected a number{last}")
-        numbers = dict(_numbers(report))
-        self._steps.append(step)
-        self._reports.append(report)
-        self._numbers.append(numbers)
+        if not isinstance(report, Report):
+            raise TypeError(f"History.append: got {type(report).__name__}, expected a Report")
+        several = self._several.union(row.name for row in report.layers if row.call is not None)
+        reports = [*self._reports, report]
+        anew = reports if several != self._several else [report]
+        numbers = [dict(_numbers(one, several)) for one in anew]
+        self._steps.append(number)
+        self._reports, self._several = reports, several
+        self._numbers = numbers if anew is reports else [*self._numbers, *numbers]
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -93,9 +104,9 @@ class History:
 
         if not self._numbers:
             return f"History: got {quantity!r}, but no snapshot has been taken"
-        near = difflib.get_close_matches(str(quantity), self.quantities, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(str(quantity), self.quantities, n=1)
         hint = f"; the nearest is {near[0]!r}" if near else ""
-        return f"History: got {quantity!r}, expected one of {len(self.quantities)} quantities{hint}"
+        return f"History: got {quantity!r}, expected one of the {len(self.quantities)} in history.quantities{hint}"
 
     def power_law(self, quantity: str, window: tuple[float, float] | None = None) -> Growth:
         """How a quantity grows with the step: as a power of it, or towards a limit.
@@ -181,12 +192,32 @@ class History:
         return f"<History: {len(self)} snapshots{span}>"
 
 
-def _numbers(report: Report) -> Iterator[tuple[str, float]]:
-    """Every finite number of a report by its name: those of the network, then those of each row."""
+def _plain(step: object) -> float | None:
+    """A finite number as JSON can hold it, or None; numpy's are numbers too."""
+    if isinstance(step, bool) or not isinstance(step, Real):
+        return None
+    try:
+        number = int(step) if isinstance(step, Integral) else float(step)
+        return number if math.isfinite(number) else None
+    except OverflowError:
+        return None
+
+
+#: Measures of calls: without a number in a row, theirs is the only call, the first.
+_OF_CALLS = ("complexity", "neuron_activation")
+
+
+def _numbers(report: Report, several: Set[str]) -> Iterator[tuple[str, float]]:
+    """Every finite number of a report by its name: those of the network, then those of each row.
+
+    Args:
+        several: names whose calls are numbered, also where there is only one.
+    """
     yield from _flat("", report.totals)
     for row in report.layers:
-        place = "/".join(str(part) for part in (row.name, row.call, row.mode) if part is not None)
         for measure, result in row.measures.items():
+            call = 0 if row.call is None and row.name in several and measure in _OF_CALLS else row.call
+            place = "/".join(str(part) for part in (row.name, call, row.mode) if part is not None)
             yield from _flat(f"{place}/{measure}.", result)
 
 

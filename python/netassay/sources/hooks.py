@@ -193,12 +193,16 @@ class Taps:
             handles.append(module.register_forward_hook(_Probe(self, name)))
         handles.append(self.root.register_forward_hook(end, with_kwargs=True, always_call=True))
         self._handles = handles
+        if self.sites is not None:
+            self.sites.watching = True
 
     def detach(self) -> None:
         """Takes the hooks off and drops an open pass of this thread."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if self.sites is not None:  # a pass of another thread meets no hook that would take its mode off
+            self.sites.watching = False
         self._drop()
 
     def off(self, layer: str) -> bool:
@@ -209,9 +213,11 @@ class Taps:
         """Counts an internal error, which must not reach the training, and logs the first of its place."""
         with self._lock:
             seen = self.faults.setdefault(place, [])
+            first = not seen
             if len(seen) < PATIENCE:
                 seen.append(_said(error))
-            if len(seen) == 1:
+        if first:
+            with contextlib.suppress(Exception):  # a handler of the user's may raise
                 _log.warning("netassay: %s failed in %s and is left out: %s", place, type(self.root).__name__, seen[0])
 
     def _due(self, mode: str) -> bool:
@@ -233,7 +239,8 @@ class Taps:
             if self._due(mode):
                 current.run = self.listener.begin(mode, args, kwargs)
             if self.sites is not None and current.run is not None:
-                current.mode = self.sites.push(_SitesOf(self, current.run))
+                current.mode = self.sites.mode(_SitesOf(self, current.run))
+                _sites.push(current.mode)
         except Exception as error:
             self.fault("the start of a pass", error)
 
@@ -244,24 +251,22 @@ class Taps:
         if current.depth > 0:
             current.depth -= 1
             return
-        run, mode, failed = current.run, current.mode, sys.exc_info()[1] is not current.outer
-        current.open, current.run, current.mode, current.outer = False, None, None, None
-        self._close(run, mode, failed)
+        self._close(failed=sys.exc_info()[1] is not current.outer)
 
     def _drop(self) -> None:
-        current = self._pass
-        if current.open:
-            run, mode = current.run, current.mode
-            current.open, current.depth, current.run, current.mode, current.outer = False, 0, None, None, None
-            self._close(run, mode, failed=True)
+        if self._pass.open:
+            self._close(failed=True)
 
-    def _close(self, run: Any, mode: Any, failed: bool) -> None:
-        if run is None:
-            return
+    def _close(self, failed: bool) -> None:
+        """Ends this thread's pass. Interrupted before its mode is off, the pass stays open, and is dropped later."""
+        current = self._pass
+        run, mode = current.run, current.mode
         try:
             if mode is not None:
                 _sites.pop(mode)
-            (self.listener.rollback if failed else self.listener.commit)(run)
+            current.open, current.depth, current.run, current.mode, current.outer = False, 0, None, None, None
+            if run is not None:
+                (self.listener.rollback if failed else self.listener.commit)(run)
         except Exception as error:
             self.fault("the end of a pass", error)
 

@@ -69,13 +69,21 @@ class Matcher:
 
     def __call__(self, name: str) -> bool:
         if name not in self._known:
-            chosen = False
-            for pattern in self.patterns:
-                glob = pattern.removeprefix("!")
-                if fnmatch.fnmatchcase(name, glob) if wild(glob) else name == glob:
-                    chosen = glob == pattern
-            self._known[name] = chosen
+            matching = [pattern for pattern in self.patterns if _fits(pattern, name)]
+            self._known[name] = bool(matching) and not matching[-1].startswith("!")
         return self._known[name]
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """Patterns that match no name that has been asked for."""
+        asked = tuple(self._known)
+        return tuple(pattern for pattern in self.patterns if not any(_fits(pattern, name) for name in asked))
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """Whether a pattern, without its !, matches a name."""
+    glob = pattern.removeprefix("!")
+    return fnmatch.fnmatchcase(name, glob) if wild(glob) else name == glob
 
 
 def named(pattern: str, names: Mapping[Thing, Sequence[str]]) -> list[Thing]:

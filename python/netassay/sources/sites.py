@@ -3,16 +3,20 @@
 A site is one call of a nonlinearity: the n-th of a module in a pass, `nn.ReLU`'s own, or that of a function or a method
 of a tensor, named "<innermost module>:<op>". All are seen by one function mode of torch, pushed for the length of a
 pass: it sees what Python calls, not what happens inside one kernel (recurrent cells), inside jit.script, or in another
-thread. What a call is follows from the function and its arguments alone (`OPS`).
+thread. What a call is, sources/nonlinearities.py says.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from netassay.sources.layers import ROOT
+from netassay.sources.nonlinearities import Pieces, Refusal, axes, operations, own
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,245 +58,53 @@ class Listener(Protocol):
         """An internal error."""
 
 
-class Pieces(NamedTuple):
-    """The linear pieces of a call."""
-
-    rule: str
-    options: Mapping[str, Any] = {}  # never written to
-
-
-class Refusal(NamedTuple):
-    """Why a call has no pieces that could be counted."""
-
-    why: str
-
-
-#: What the arguments of a call say: its pieces, why there are none, or None where it is no nonlinearity.
-Reading = Callable[[tuple[Any, ...], Mapping[str, Any]], Pieces | Refusal | None]
-
-
-class Op(NamedTuple):
-    """A nonlinearity by its name, and how its arguments are read."""
-
-    name: str
-    read: Reading
-
-
-def _always(rule: str, **options: Any) -> Reading:
-    pieces = Pieces(rule, options)
-    return lambda args, kwargs: pieces
-
-
-def _refused(why: str) -> Reading:
-    refusal = Refusal(why)
-    return lambda args, kwargs: refusal
-
-
-def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str, default: Any = None) -> Any:
-    return args[place] if len(args) > place else kwargs.get(name, default)
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _clamp(low_name: str = "min", high_name: str = "max", low: Any = None, high: Any = None) -> Reading:
-    """Between two numbers; one of them alone is a threshold."""
-
-    def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | None:
-        least = _argument(args, kwargs, 1, low_name, low)
-        most = _argument(args, kwargs, 2, high_name, high)
-        bottom, top = _number(least), _number(most)
-        if (least is not None and bottom is None) or (most is not None and top is None):
-            return None  # tensors: another threshold for every unit
-        if bottom is not None and top is not None:
-            if bottom == 0 and top == 6:
-                return Pieces("relu6")
-            return Pieces("hardtanh", {"threshold": (bottom, top)}) if bottom < top else None
-        return None if bottom is None else Pieces("relu", {"threshold": bottom})
-
-    return read
-
-
-def _threshold(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | None:
-    at = _number(_argument(args, kwargs, 1, "threshold"))
-    return None if at is None else Pieces("relu", {"threshold": at})
-
-
-def _maximum(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | None:
-    """With a tensor of zeros, which only one on the CPU is asked for."""
-    import torch
-
-    other = _argument(args, kwargs, 1, "other")
-    zeros = isinstance(other, torch.Tensor) and other.device.type == "cpu" and not other.requires_grad
-    return Pieces("relu") if zeros and not bool(other.any()) else None
-
-
-def _max_pool(axes: int) -> Reading:
-    def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | Refusal:
-        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-        found = {name: _argument(args, kwargs, place, name) for place, name in enumerate(names, 1)}
-        size = _each(found["kernel_size"], axes)
-        return Pieces(
-            "maxpool",
-            {
-                "kernel_size": size,
-                "stride": _each(found["stride"], axes) if found["stride"] else size,
-                "padding": _each(found["padding"] or 0, axes),
-                "dilation": _each(1 if found["dilation"] is None else found["dilation"], axes),
-                "ceil_mode": bool(found["ceil_mode"]),
-            },
-        )
-
-    return read
-
-
-def _each(value: Any, axes: int) -> tuple[int, ...]:
-    several = tuple(value) if isinstance(value, tuple | list) else (value,)
-    return tuple(map(int, several * axes if len(several) == 1 else several))
-
-
-def _smooth(op: str, thresholds: Mapping[str, float]) -> Reading:
-    """A function without pieces: counted about a threshold that the user gives, else refused."""
-    if op in thresholds:
-        return _always("threshold", threshold=float(thresholds[op]))
-    return _refused(f"{op} has no linear pieces; thresholds={{{op!r}: ...}} counts how often its input passes one")
-
-
-#: Smooth functions that are counted about a threshold of the user's.
-SMOOTH = ("tanh", "sigmoid")
-
-_GATES = ("gelu", "silu", "mish", "hardswish", "elu", "selu", "celu", "softplus")
-
-
-def operations(thresholds: Mapping[str, float]) -> dict[object, Op]:
-    """Every function and method of torch that is a nonlinearity."""
-    readings: dict[str, Reading] = {
-        "relu": _always("relu"),
-        "leaky_relu": _always("leaky_relu"),
-        "prelu": _always("leaky_relu"),
-        "rrelu": _always("leaky_relu"),
-        "relu6": _always("relu6"),
-        "hardtanh": _clamp("min_val", "max_val", -1.0, 1.0),
-        "hardsigmoid": _always("hardtanh", threshold=(-3.0, 3.0)),
-        "threshold": _threshold,
-        "_threshold": _threshold,
-        "clamp": _clamp(),
-        "clip": _clamp(),
-        "clamp_min": _clamp(),
-        "maximum": _maximum,
-        "max": _maximum,
-        **{gate: _always("gate_sign") for gate in _GATES},
-        **{op: _smooth(op, thresholds) for op in SMOOTH},
-        "max_pool1d": _max_pool(1),
-        "max_pool2d": _max_pool(2),
-        "max_pool3d": _max_pool(3),
-        "glu": _refused("glu multiplies by a gate: it has no linear pieces of its own"),
-        "adaptive_max_pool1d": _refused("the windows of an adaptive pool differ in size"),
-        "adaptive_max_pool2d": _refused("the windows of an adaptive pool differ in size"),
-        "adaptive_max_pool3d": _refused("the windows of an adaptive pool differ in size"),
-    }
-    table: dict[object, Op] = {}
-    for name, read in readings.items():
-        for function in _functions(name):
-            table[function] = Op(name.strip("_"), read)
-    return table
-
-
-def _functions(name: str) -> Iterator[object]:
-    """Every function of torch that goes by a name, in place too, and with indices."""
-    import torch
-
-    homes = (torch, torch.Tensor, torch.nn.functional, torch._C._nn)
-    for home in homes:
-        for spelling in (name, f"{name}_", f"{name}_with_indices"):
-            if spelling != "_threshold_" and hasattr(home, spelling):
-                yield getattr(home, spelling)
-
-
-#: Functions after which the axis of the units is known: from the last, or (for convolutions) from the number of
-#: spatial axes.
-_LAST = ("linear", "bilinear", "layer_norm", "rms_norm", "embedding", "scaled_dot_product_attention")
-_FIRST = ("batch_norm", "instance_norm", "group_norm")
-_SPATIAL = {f"{kind}{axes}d": axes for kind in ("conv", "conv_transpose") for axes in (1, 2, 3)}
-#: And those that keep it.
-_KEPT = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
-
-
-@cache
-def _axes() -> dict[object, Callable[[int, int | None], int | None]]:
-    """Function -> the units' axis of its output, given how many axes it has and which one its input's units had."""
-    table: dict[object, Callable[[int, int | None], int | None]] = {}
-    for name in _LAST:
-        table.update(dict.fromkeys(_functions(name), lambda ndim, before: ndim - 1))
-    for name in _FIRST:
-        table.update(dict.fromkeys(_functions(name), lambda ndim, before: 1))
-    for name, axes in _SPATIAL.items():
-        table.update(dict.fromkeys(_functions(name), _behind(axes)))
-    for name in _KEPT:
-        for axes in (1, 2, 3):
-            table.update(dict.fromkeys(_functions(f"{name}{axes}d"), lambda ndim, before: before))
-    return table
-
-
-def _behind(axes: int) -> Callable[[int, int | None], int | None]:
-    return lambda ndim, before: ndim - axes - 1
-
-
-@cache
-def _own_modules() -> tuple[type, ...]:
-    """Modules that are nonlinearities: what they call is theirs."""
-    from torch import nn
-
-    names = (
-        "ReLU LeakyReLU PReLU RReLU ReLU6 Hardtanh Hardsigmoid Threshold GELU SiLU Mish Hardswish ELU SELU CELU"
-        " Softplus Tanh Sigmoid GLU MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d"
-    )
-    return tuple(getattr(nn, name) for name in names.split())
-
-
-def own(module: object) -> bool:
-    """Whether a module is a nonlinearity, and so a site of its own name."""
-    return isinstance(module, _own_modules())
-
-
 class Watcher:
     """The sites of a model, pass after pass.
 
     Args:
-        root: whose passes are watched. names: id of a module -> its qualified name.
-        wanted: whether a site of a name is shown.
-        thresholds: op -> threshold, of functions without linear pieces (`SMOOTH`).
+        root: whose passes are watched. wanted: whether a site of a name is shown.
+        thresholds: op -> threshold, of functions without linear pieces (`nonlinearities.SMOOTH`).
+
+    Attributes:
+        watching: whether anything is shown; a mode that still stands on another thread's stack obeys it too.
     """
 
     def __init__(
         self,
         root: nn.Module,
-        names: Mapping[int, str],
         wanted: Callable[[str], bool],
         thresholds: Mapping[str, float],
     ) -> None:
-        self.root, self.names, self.wanted = root, dict(names), wanted
+        self.root, self.wanted = root, wanted
         self.ops = operations(thresholds)
+        self.watching = True
+        # By identity; a module that is gone may leave its id to another one.
+        self._names: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
         self._strangers: set[int] = set()  # in the pass that began last
 
-    def push(self, listener: Listener) -> Any:
-        """Begins to show this thread's sites; returns what `pop` takes."""
+    def mode(self, listener: Listener) -> Any:
+        """What shows the sites of one pass, between `push` and `pop`."""
         self._strangers.clear()
-        mode = _mode_class()(Pass(self, listener))
-        mode.__enter__()
-        return mode
+        return _mode_class()(Pass(self, listener))
 
     def name_of(self, module: nn.Module) -> str | None:
         """A module's qualified name, also of one that came after the watch; None outside the model."""
-        name = self.names.get(id(module))
-        if name is None and id(module) not in self._strangers:
-            found = {id(m): n for n, m in self.root.named_modules()}
-            self.names.update({key: n for key, n in found.items() if key not in self.names})
-            name = self.names.get(id(module))
-            if name is None:
-                self._strangers.add(id(module))
-        return name
+        key = id(module)
+        known = self._names.get(key)
+        if known is not None and known[0]() is module:
+            return known[1]
+        if key in self._strangers:
+            return None
+        self._names = {id(m): (weakref.ref(m), name or ROOT) for name, m in self.root.named_modules()}
+        if key not in self._names:
+            self._strangers.add(key)
+            return None
+        return self._names[key][1]
+
+
+def push(mode: Any) -> None:
+    """Begins to show this thread's sites."""
+    mode.__enter__()
 
 
 def pop(mode: Any) -> None:
@@ -334,10 +146,12 @@ class Pass:
         self._watcher, self._listener = watcher, listener
         self._calls: dict[str, int] = {}
         self._units: dict[tuple[int, ...], int] = {}
-        self._axes = _axes()
+        self._axes = axes()
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Calls a function of torch, and shows what it does to whom it concerns."""
+        if not self._watcher.watching:
+            return func(*args, **kwargs)
         site = self._entering(func, args, kwargs) if func in self._watcher.ops else None
         result = func(*args, **kwargs)
         if site is not None:
@@ -368,6 +182,9 @@ class Pass:
                     return None
                 if isinstance(found, Refusal):
                     self._listener.refused(place, found.why)
+                    return None
+                if tensor.is_nested:  # it has no shape
+                    self._listener.refused(place, "nested tensor")
                     return None
                 call = self._calls.get(place, 0)
                 self._calls[place] = call + 1
@@ -407,10 +224,10 @@ class Pass:
         try:
             with torch._C.DisableTorchFunction():
                 tensor = result[0] if isinstance(result, tuple) else result
-                if not isinstance(tensor, torch.Tensor):
+                if not isinstance(tensor, torch.Tensor) or tensor.is_nested:
                     return
                 entered = _input(args, kwargs)
-                before = None if entered is None else self._units.get(tuple(entered.shape))
+                before = None if entered is None or entered.is_nested else self._units.get(tuple(entered.shape))
                 axis = self._axes[func](tensor.ndim, before)
                 if axis is not None and axis >= 0:
                     self._units[tuple(tensor.shape)] = axis

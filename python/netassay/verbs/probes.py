@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one call shows: rows of units, which of them to take (None: all), and the site, where it is one."""
+    """What one call shows: rows of units, detached; which to take of them, None for all; the site, where it is one."""
 
     rows: Rows
     keep: Kept = None
@@ -41,8 +41,8 @@ class Shown:
 
     @property
     def tensor(self) -> Tensor:
-        """Detached, of the rows' own layout."""
-        return self.rows.tensor.detach()
+        """Of the rows' own layout."""
+        return self.rows.tensor
 
 
 def on_host(tensor: Tensor) -> bool:
@@ -184,6 +184,8 @@ class SwitchingProbe(Probe):
     """
 
     measure = "complexity"
+    #: Configurations that are remembered.
+    MOST: ClassVar[int] = 256
 
     def __init__(self, positions: bool) -> None:
         self.positions = positions
@@ -198,7 +200,7 @@ class SwitchingProbe(Probe):
         return footprint_of_counts(shown.tensor.shape, **self._options(shown))
 
     def make(self, shown: Shown) -> Switching | DeviceSwitching:
-        state = Switching(**self._options(shown))
+        state = Switching(memory=float("inf"), **self._options(shown))  # the recorder has the budget
         return state if on_host(shown.tensor) else DeviceSwitching(state, shown.tensor.device)
 
     def _options(self, shown: Shown) -> dict[str, Any]:
@@ -211,6 +213,8 @@ class SwitchingProbe(Probe):
         options = self._options(shown)
         key = tuple(options.items())
         if key not in self._configs:
+            if len(self._configs) == self.MOST:  # thresholds that change with every call
+                self._configs.clear()
             self._configs[key] = Switching(**options).config()
         return "" if state.config() == self._configs[key] else "its rule changed between calls"
 

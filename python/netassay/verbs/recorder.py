@@ -95,7 +95,8 @@ class Recorder:
         self.kinds: dict[str, str] = {}  # of sites, by name
         self.left_out: dict[str, str] = {}
         self.draws: dict[str, int] = {}
-        self._reserved: dict[Key, int] = {}
+        self._reserved: set[Key] = set()  # whose memory is in `_taken`
+        self._taken = 0  # bytes
         # Emptied states of past passes: a pass finds its memory where the last one left it.
         self._spare: dict[Key, list[Any]] = {}
         self._lock = threading.Lock()
@@ -108,6 +109,7 @@ class Recorder:
             self.left_out.clear()
             self.draws.clear()
             self._reserved.clear()
+            self._taken = 0
             self._spare.clear()
 
     def standing(self) -> list[tuple[Key, Entry]]:
@@ -142,7 +144,7 @@ class Recorder:
                 return
             if not self._readable(layer, tensor, "its output is a scalar"):
                 return
-            rows = _layers.rows_of(module, tensor)
+            rows = _layers.rows_of(module, tensor.detach())
             for probe in self.of_layers:
                 key = Key(probe.measure, layer, None, run.mode)
                 self._take(run, key, probe, *self._of_layer(run, layer, rows, packed, probe))
@@ -194,11 +196,13 @@ class Recorder:
         rows = shown.rows
         if rows.width == 0 or 0 in rows.leading:
             return
-        entry = run.entries.get(key) or self._entry(key, probe, shown)
+        entry = run.entries.get(key)
         if entry is None:
-            return
-        if why := probe.differs(entry.state, shown):
+            entry = self._entry(key, probe, shown)
+        elif why := probe.differs(entry.state, shown):
             self.left_out[key.name] = why
+            return
+        if entry is None:
             return
         probe.update(entry.state, shown)
         entry.calls = entry.most = entry.calls + 1
@@ -212,23 +216,29 @@ class Recorder:
         if why:
             self.left_out[key.name] = why
             return None
-        passing = key._replace(mode="")  # the states of a pass serve both modes
+        passing = _of_a_pass(key)
         with self._lock:
             wanted = [place for place in (key, passing) if place not in self._reserved]
-            need = probe.footprint(shown) if wanted else 0
-            more = need * len(wanted)
-            if sum(self._reserved.values()) + more > self.settings.memory:
-                self.left_out.setdefault(
-                    key.name,
-                    f"width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
-                    f" {self.settings.memory / 1e9:.3g} GB (memory)",
-                )
+            if wanted and not self._reserve(wanted, probe.footprint(shown), shown):
                 return None
-            self._reserved.update(dict.fromkeys(wanted, need))
             spare = self._spare.get(passing, [])
             if on_host(shown.tensor) and spare and not probe.differs(spare[-1], shown):
                 return Entry(spare.pop())
         return Entry(probe.make(shown))
+
+    def _reserve(self, wanted: Sequence[Key], need: int, shown: Shown) -> bool:
+        """Takes memory for states from the budget, for all of them or for none."""
+        more = need * len(wanted)
+        if self._taken + more > self.settings.memory:
+            self.left_out.setdefault(
+                wanted[0].name,
+                f"{wanted[0].measure} of width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
+                f" {self.settings.memory / 1e9:.3g} GB (memory)",
+            )
+            return False
+        self._reserved.update(wanted)
+        self._taken += more
+        return True
 
     def _masked(self, run: Run, rows: Rows) -> tuple[NDArray[np.bool_] | None, set[str]]:
         """Which rows are no padding, None for all, and the flags that follow."""
@@ -296,7 +306,12 @@ class Recorder:
         """Empties states that nobody holds any more, for the next pass."""
         for key, state in states:
             if self.probes[key.measure].spare(state):
-                self._spare.setdefault(key._replace(mode=""), []).append(state)
+                self._spare.setdefault(_of_a_pass(key), []).append(state)
+
+
+def _of_a_pass(key: Key) -> Key:
+    """Whose the states of a pass are, which serve both modes."""
+    return Key(key.measure, key.name, key.call, "")
 
 
 def _site_rows(site: Site, tensor: Tensor) -> Rows:
@@ -313,7 +328,6 @@ def _positions(rows: Rows, positions: Positions) -> Rows:
     tensor = rows.tensor
     if rows.layout != "channels_first" or tensor.ndim < 3 or positions == "all":
         return rows
-    tensor = tensor.detach()
     if positions == "flatten":
         return Rows(tensor.flatten(1), "rows", guessed=rows.guessed)
     import torch

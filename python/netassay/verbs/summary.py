@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from netassay.report import Coverage, Row, Skipped
 from netassay.sources import layers as _layers
-from netassay.sources import sites as _sites
+from netassay.sources.nonlinearities import own
 from netassay.verbs.probes import flagged
 from netassay.verbs.recorder import Entry, Key
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from netassay.sources.hooks import Taps
+    from netassay.sources.patterns import Matcher
     from netassay.verbs.recorder import Recorder
 
     Entries = Sequence[tuple[Key, Entry]]
@@ -28,8 +29,9 @@ _NEVER = (
 )
 _NEVER_A_SITE = "never observed: it was not called in a pass of the model, or inside jit.script or another thread"
 _COMPILED = "never observed: the model runs compiled; watch it uncompiled"
+_SCRIPTED = "it runs inside jit.script, where nonlinearities are not seen"
 _INSIDE = "its nonlinearities run inside one kernel, where they cannot be counted"
-_FAST_PATHS = ("MultiheadAttention", "TransformerEncoderLayer")
+_FAST_PATHS = {"MultiheadAttention", "TransformerEncoderLayer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,19 @@ class Seen:
     """Where the states of a watch come from.
 
     Attributes:
-        layers: those that were chosen. names: id of a module -> its first name. wanted: whether a site was to be seen.
+        layers: those that were chosen. wanted: of sites, None where none are looked for.
     """
 
     root: nn.Module
     layers: Mapping[str, _layers.Layer]
-    names: Mapping[int, str]
-    wanted: Callable[[str], bool]
+    wanted: Matcher | None
     recorder: Recorder
     taps: Taps
     compiled: bool
 
     def modules(self) -> dict[str, nn.Module]:
         """Every module of the model by its first name."""
-        return {self.names.get(id(module), name): module for name, module in _layers.named(self.root).items()}
+        return {name or _layers.ROOT: module for name, module in self.root.named_modules()}
 
     def reason(self, name: str, never: str = _NEVER) -> str:
         """Why a layer or a site has no result."""
@@ -148,26 +149,31 @@ def _skipped(measured: set[str], seen: Seen) -> Iterator[Skipped]:
         if name not in told:
             told.add(name)
             yield Skipped(name, seen.reason(name))
-    if seen.taps.sites is None and not seen.compiled:
-        return
-    for name, module in seen.modules().items():
-        if name in told or not seen.wanted(name):
-            continue
-        if _sites.own(module):
+    for name, module in seen.modules().items() if seen.wanted is not None else ():
+        reason = _unseen(name, module, seen)
+        if reason and name not in told and seen.wanted is not None and seen.wanted(name):
             told.add(name)
-            yield Skipped(name, seen.reason(name, _NEVER_A_SITE))
-        elif _inside(module):
-            told.add(name)
-            yield Skipped(name, _INSIDE)
-    for name, why in seen.recorder.left_out.items():
+            yield Skipped(name, reason)
+    for name, why in dict(seen.recorder.left_out).items():
         if name not in told:
             yield Skipped(name, why)
 
 
-def _inside(module: nn.Module) -> bool:
+def _unseen(name: str, module: nn.Module, seen: Seen) -> str:
+    """Why a module that was not seen as a site may have been one; "" where it is none."""
+    import torch
     from torch import nn
 
-    return isinstance(module, (nn.RNNBase, nn.RNNCellBase))
+    if own(module):
+        return seen.reason(name, _NEVER_A_SITE)
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return _INSIDE
+    within = isinstance(module, torch.jit.ScriptModule)
+    return _SCRIPTED if within and not isinstance(_parent(name, seen), torch.jit.ScriptModule) else ""
+
+
+def _parent(name: str, seen: Seen) -> nn.Module | None:
+    return seen.root.get_submodule(name.rpartition(".")[0]) if name != _layers.ROOT else None
 
 
 def _notes(measured: set[str], modes: set[str], seen: Seen) -> Iterator[str]:
@@ -175,24 +181,44 @@ def _notes(measured: set[str], modes: set[str], seen: Seen) -> Iterator[str]:
     for mode in ("train", "eval"):
         if mode not in modes:
             yield f"no {mode} pass was observed"
-    for place, errors in taps.faults.items():
+    for place, errors in dict(taps.faults).items():  # of a training that may go on meanwhile
         if place in measured or place not in seen.layers:
             yield f"{place}: {errors[0]}" + (" (switched off; its numbers stop there)" if taps.off(place) else "")
-    for name, why in seen.recorder.left_out.items():
+    for name, why in dict(seen.recorder.left_out).items():
         if name in measured:
             yield f"{name}: calls left out: {why}"
-    if "eval" in modes and any(type(m).__name__ in _FAST_PATHS for m in seen.root.modules()):
-        yield "hooks take attention layers off their fast path in eval mode: outputs may differ by rounding"
+    standing = {id(module) for module in seen.root.modules()}
+    for name, layer in seen.layers.items():
+        if id(layer.module) not in standing:
+            yield f"{name}: no longer in the model; what stands in its place is not watched as a layer"
+    if seen.wanted is not None:
+        yield from _selecting_none(seen.wanted)
+    kinds = {type(module).__name__ for module in seen.root.modules()}
+    if "eval" in modes and kinds & _FAST_PATHS:
+        padding = ", and a TransformerEncoder does not put out 0 at padding" if "TransformerEncoder" in kinds else ""
+        yield (
+            "hooks take attention layers off their fast path in eval mode: outputs may differ by rounding"
+            + (padding if taps.sites is not None else "")  # which only a function mode does
+        )
+
+
+def _selecting_none(wanted: Matcher) -> Iterator[str]:
+    for pattern in wanted.unmatched:
+        if pattern != "*":
+            yield f"sites: got {pattern!r}, which matches no site that was called"
 
 
 def nothing(seen: Seen) -> str:
     """Why there is nothing to report."""
     reasons = {seen.reason(name) for name in seen.layers}
-    reasons |= {f"{name}: {why}" for name, why in seen.recorder.left_out.items() if name not in seen.layers}
-    reasons |= {f"{place}: {errors[0]}" for place, errors in seen.taps.faults.items()}
-    if not seen.layers:
+    unseen = [one for one in _skipped(set(), seen) if one.name not in seen.layers]
+    general = (_NEVER_A_SITE, _COMPILED)  # which hold for many
+    reasons |= {one.reason if one.reason in general else f"{one.name}: {one.reason}" for one in unseen}
+    reasons |= {f"{place}: {errors[0]}" for place, errors in dict(seen.taps.faults).items()}
+    if seen.wanted is not None and not seen.layers:
         reasons.add(_COMPILED if seen.compiled else "no site was observed")
-    passes = sum(count for mode, count in seen.taps.passes.items() if mode in ("train", "eval"))
+        reasons.update(_selecting_none(seen.wanted))
+    passes = sum(count for mode, count in dict(seen.taps.passes).items() if mode in ("train", "eval"))
     name = type(seen.root).__name__
     place = f"in {passes} passes of {name}" if passes else f"no forward pass of {name} ran while watched"
     return f"watch.report: nothing was observed: {place}: " + "; ".join(sorted(reasons))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from numbers import Real
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from netassay.sources import layers as _layers
 from netassay.sources import patterns
 from netassay.sources import sites as _sites
 from netassay.sources.hooks import Taps
+from netassay.sources.nonlinearities import SMOOTH
 from netassay.verbs import summary
 from netassay.verbs.probes import ActivationProbe, Probe, SaturationProbe, StrengthProbe, SwitchingProbe
 from netassay.verbs.provenance import provenance
@@ -49,7 +51,9 @@ def watch(
     """Measures a model's layers while it runs, in training and in evaluation, without changing what it computes.
 
     Statistics are kept per (layer, mode), mode "train" or "eval" as the model's `training` flag is when a pass
-    starts. A pass whose forward raises leaves nothing behind.
+    starts. A pass whose forward raises leaves nothing behind. In evaluation torch takes attention layers off their fast
+    path, which moves outputs within rounding; where sites are seen, a TransformerEncoder that is given a padding mask
+    then does not put out 0 at padding, as that path does.
 
     "saturation" keeps the covariance of what layers put out. "complexity" counts how often units switch between the
     linear pieces of nonlinearities, on what enters them (`netassay.complexity`): a site is the n-th call of a module
@@ -73,8 +77,8 @@ def watch(
         thresholds: {"tanh": 0.0, "sigmoid": 0.0}: functions without linear pieces are counted about these, else not.
         mask: called with the model's inputs; returns booleans (N, T), False for padding. Positions then are no units
             of their own for complexity.
-        memory: bytes that all states together may take; None: a quarter of what is free. A layer beyond it is not
-            measured.
+        memory: bytes that all states together may take; None: a quarter of what is free. A layer or site beyond it is
+            not measured.
         seed: of max_rows.
 
     Returns:
@@ -92,7 +96,7 @@ def watch(
         delta=delta,
         thresholds={} if thresholds is None else thresholds,
         settings=Settings(
-            positions, max_rows, precision, mask, _memory.available() / 4 if memory is None else float(memory), seed
+            positions, max_rows, precision, mask, _memory.available() / 4 if memory is None else memory, seed
         ),
     )
 
@@ -120,8 +124,8 @@ class Watch:
         _require(bool(measures) and set(measures) <= set(MEASURES), "measures", measures, f"one or more of {MEASURES}")
         _check(settings)
         _require(_whole(every), "every", every, "an integer of at least 1")
-        _require(0 < delta <= 1, "delta", delta, "0 < delta <= 1")
-        _require(_thresholds(thresholds), "thresholds", thresholds, f"finite numbers by {', '.join(_sites.SMOOTH)}")
+        _require(_real(delta) and 0 < delta <= 1, "delta", delta, "0 < delta <= 1")
+        _require(_thresholds(thresholds), "thresholds", thresholds, f"finite numbers by {', '.join(SMOOTH)}")
         root, self._wrappers = _layers.unwrap(model)
         self._measures, self._thresholds = measures, dict(thresholds)
         self._shown = patterns.Matcher(sites, what="sites")
@@ -134,8 +138,7 @@ class Watch:
             of_outputs=_chosen(measures, network=ActivationProbe),
         )
         self._layers = _layers.select(root, layers) if recorder.of_layers else {}
-        self._names = {id(module): name for name, module in reversed(_layers.named(root).items())}
-        watcher = _sites.Watcher(root, self._names, self._shown, thresholds)
+        watcher = _sites.Watcher(root, self._shown, thresholds)
         self._sees_sites = bool(recorder.of_inputs or recorder.of_outputs)
         hooked = {name: layer.module for name, layer in self._layers.items()}
         self._taps = Taps(
@@ -243,8 +246,7 @@ class Watch:
         return summary.Seen(
             root=self._taps.root,
             layers=self._layers,
-            names=self._names,
-            wanted=self._shown if self._sees_sites else lambda name: False,
+            wanted=self._shown if self._sees_sites else None,
             recorder=self._recorder,
             taps=self._taps,
             compiled=self._compiled(self._taps.root),
@@ -298,18 +300,24 @@ class Watch:
             raise StateError(
                 f"watch.restore: {os.fspath(path)}: made with another {', '.join(differs)}; expected the same"
             )
-        progress = config["progress"]
         entries: dict[Key, Entry] = {}
-        for index, kept in enumerate(progress["entries"]):
-            parts = {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{index}.")}
-            key = Key(*(kept[part] for part in Key._fields))
-            state = self._recorder.probes[key.measure].unpack(kept["state"], parts)
-            entries[key] = Entry(state, kept["calls"], kept["most"], frozenset(kept["flags"]))
+        try:
+            progress = config["progress"]
+            for index, kept in enumerate(progress["entries"]):
+                parts = {name.split(".", 1)[1]: part for name, part in tensors.items() if name.startswith(f"{index}.")}
+                key = Key(*(kept[part] for part in Key._fields))
+                state = self._recorder.probes[key.measure].unpack(kept["state"], parts)
+                entries[key] = Entry(state, kept["calls"], kept["most"], frozenset(kept["flags"]))
+            draws, kinds, passes = (dict(progress[part]) for part in ("draws", "kinds", "passes"))
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, StateError):
+                raise
+            raise StateError(f"watch.restore: {os.fspath(path)}: no state of a watch: {error!r}") from error
         self.reset()
         self._recorder.entries.update(entries)
-        self._recorder.draws.update(progress["draws"])
-        self._recorder.kinds.update(progress["kinds"])
-        self._taps.passes.update(progress["passes"])
+        self._recorder.draws.update(draws)
+        self._recorder.kinds.update(kinds)
+        self._taps.passes.update(passes)
 
     def _config(self) -> dict[str, Any]:
         settings = self._recorder.settings
@@ -348,15 +356,19 @@ def _check(settings: Settings) -> None:
     _require(
         settings.max_rows is None or _whole(settings.max_rows), "max_rows", settings.max_rows, "at least 1 or None"
     )
-    _require(settings.memory >= 0, "memory", settings.memory, "bytes, at least 0, or None")
+    _require(_real(settings.memory) and settings.memory >= 0, "memory", settings.memory, "bytes, at least 0, or None")
     _require(_whole(settings.seed, least=0), "seed", settings.seed, "an integer of at least 0")
     _require(settings.mask is None or callable(settings.mask), "mask", settings.mask, "a callable or None")
 
 
 def _thresholds(given: object) -> bool:
     return isinstance(given, Mapping) and all(
-        op in _sites.SMOOTH and isinstance(at, int | float) and math.isfinite(at) for op, at in given.items()
+        op in SMOOTH and _real(at) and math.isfinite(at) for op, at in given.items()
     )
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _whole(value: object, least: int = 1) -> bool:
