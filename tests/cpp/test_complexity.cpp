@@ -254,6 +254,52 @@ void sums() {
 }
 
 template <class T>
+void windows_of(const complexity::Kernels& tables) {
+  using U = complexity::Bits<T>;
+  using S = complexity::signed_of<U>;
+  std::mt19937 bits(6);
+  const std::vector<index_t> numbers{0, 1, 3, 4};  // the third place of five lies outside
+  for (const index_t n : {complexity::kWindowUnits<U>, 3 * complexity::kWindowUnits<U>}) {
+    Guarded<T> x(4 * n);
+    for (index_t j = 0; j < x.size(); ++j) x[j] = number<T>(bits);
+    std::vector<complexity::Place> places;
+    for (const index_t number : numbers) places.push_back({static_cast<index_t>(places.size()) * n, number});
+    Guarded<U> totals(4 * n, 5), counts(4 * n, 6), nan(n, 7);
+    const auto* const from = reinterpret_cast<const U*>(x.data());
+    const auto infinity = static_cast<S>(complexity::kInfinity<T>);
+    of<U>(tables).window(from, places.data(), 4, 5, n, infinity, totals.data(), counts.data(), nan.data());
+    of<U>(tables).window(from, places.data(), 4, 5, n, infinity, totals.data(), nullptr, nan.data());
+    bool right = true;
+    for (index_t j = 0; j < n; ++j) {
+      index_t found = 0;
+      double most = kNaN;
+      bool any = false;
+      for (std::size_t p = 0; p < 4; ++p) {
+        const auto value = static_cast<double>(widen(x[static_cast<index_t>(p) * n + j]));
+        any = any || std::isnan(value);
+        if (std::isnan(value) || value <= most) continue;
+        most = value;
+        found = numbers[p];
+      }
+      right = right && nan[j] == U{7} + 2 * any;
+      for (index_t k = 1; k < 5; ++k) {
+        right = right && totals[(k - 1) * n + j] == U{5} + 2 * (found == k);
+        right = right && counts[(k - 1) * n + j] == U{6} + (found == k);
+      }
+    }
+    expect(right, "windows of ", n, " units of ", sizeof(T), " bytes");
+  }
+}
+
+void windows() {
+  each([](const complexity::Kernels& tables) {
+    windows_of<double>(tables);
+    windows_of<float>(tables);
+    windows_of<bf16>(tables);
+  });
+}
+
+template <class T>
 void signs_of(const complexity::Kernels& tables) {
   using U = complexity::Bits<T>;
   std::mt19937 bits(3);
@@ -411,6 +457,7 @@ int main() {
       {"runs are counted exactly and nothing beyond them is touched", runs},
       {"columns are counted exactly and nothing beyond them is touched", columns},
       {"sums of finite numbers are exact where float64 is and nothing beyond them is touched", sums},
+      {"windows are counted exactly and nothing beyond them is touched", windows},
       {"signs are packed exactly and nothing beyond them is touched", signs},
       {"every number of two bytes is on its side of every threshold", all_numbers},
       {"a coin has a bit, a unit that never switches none", known_answers},

@@ -214,6 +214,21 @@ def test_maxpool_is_the_references(dtype: str, ceil_mode: bool) -> None:
         assert got.nans == nan.sum()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_maxpool_of_any_number_of_units_is_the_references_in_any_memory(dtype: str) -> None:
+    """Also of more windows than counters stay near at a time."""
+    for shape, kernel in (((2, 1, 5, 5), 3), ((2, 33, 4, 4), 2), ((1, 64, 14, 14), 3), ((2, 70, 3, 3), 2)):
+        x = numbers(shape).astype(dtype)
+        place, nan = reference.argmax(x, (kernel, kernel), (1, 1), (1, 1), (1, 1), False)
+        for x_given in (x, channels_last(x), x[:, ::-1].copy()[:, ::-1]):
+            state = fed(x_given, rule="maxpool", kernel_size=kernel, stride=1, padding=1)
+            counts = state.counts()
+            for k in range(1, kernel**2):
+                assert np.array_equal(counts["position"][k - 1].ravel(), (place == k).sum(axis=0).ravel())
+                assert np.array_equal(counts["square"][k - 1], ((place == k).sum(axis=(2, 3)) ** 2).sum(axis=0))
+            assert np.array_equal(counts["nan"], nan.sum(axis=(0, 2, 3)))
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_the_places_of_a_maxpool_are_those_that_torch_takes(axes: int) -> None:
     torch = pytest.importorskip("torch")

@@ -68,6 +68,14 @@ struct Sums {
   std::uint32_t* left_out = nullptr;
 };
 
+/// A place of a window: where its number lies, and which place it is.
+struct Place {
+  index_t offset, number;
+};
+/// Units of which windows are looked at together: a multiple of this.
+template <class U>
+inline constexpr index_t kWindowUnits = 64 / index_t{sizeof(U)};
+
 template <class U>
 struct CountKernel {
   /// Runs of 1 <= n <= kRun numbers, `step` apart: adds to each run's tallies, and to counts[r * pitch + j], if there
@@ -78,6 +86,11 @@ struct CountKernel {
   /// are counts. What lies `ahead` bytes further is read soon.
   void (*columns)(const U* const* x, index_t rows, index_t n, index_t ahead, Above<U> above, Lines<U> totals, U* counts,
                   index_t pitch, Sums<U> sums);
+  /// One window of n units side by side, n a multiple of kWindowUnits: which place holds the largest number, as
+  /// complexity.hpp says. Adds to totals[(k - 1) * n + j] and counts[(k - 1) * n + j], if there are counts, where that
+  /// is k > 0, and to nan[j] where there is a NaN.
+  void (*window)(const U* x, const Place* places, index_t count, index_t states, index_t n, signed_of<U> infinity,
+                 U* totals, U* counts, U* nan);
   /// Bit j % 8 of byte j / 8 is set where x[j] is on; the rest of the last byte is 0.
   void (*signs)(const U* x, index_t n, Above<U> above, unsigned char* bits);
 };

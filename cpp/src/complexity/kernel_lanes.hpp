@@ -342,6 +342,33 @@ struct Counting {
     }
   }
 
+  // ---- windows ----
+
+  static void window(const U* x, const Place* places, index_t count, index_t states, index_t n, S infinity, U* totals,
+                     U* counts, U* nan) {
+    const V magnitude = all(static_cast<S>(static_cast<U>(~sign))), none = all(static_cast<S>(sign));
+    const V limit = all(infinity);
+    for (index_t j = 0; j < n; j += lanes) {
+      V most = none, largest{}, found = all(static_cast<S>(places[0].number));
+      for (index_t p = 0; p < count; ++p) {
+        const V v = load(x + places[p].offset + j), size = v & magnitude, negative = v >> (8 * sizeof(U) - 1);
+        const V key = size > limit ? none : (size ^ negative) - negative;
+        found = key > most ? all(static_cast<S>(places[p].number)) : found;
+        most = L::most(most, key);
+        largest = L::most(largest, size);
+      }
+      for (index_t k = 1; k < states; ++k) {
+        const V is = (V)(found == all(static_cast<S>(k)));
+        U* const total = totals + (k - 1) * n + j;
+        store(total, load(total) - is);
+        if (counts == nullptr) continue;
+        U* const here = counts + (k - 1) * n + j;
+        store(here, load(here) - is);
+      }
+      if (L::count(L::less(limit, largest)) > 0) store(nan + j, load(nan + j) - (V)(largest > limit));
+    }
+  }
+
   // ---- bits ----
 
   static void signs(const U* x, index_t n, Above<U> above, unsigned char* bits) {
@@ -365,7 +392,7 @@ struct Counting {
     }
   }
 
-  static constexpr CountKernel<U> kernel{runs, columns, signs};
+  static constexpr CountKernel<U> kernel{runs, columns, window, signs};
 };
 
 constexpr Kernels kCounts{
