@@ -27,8 +27,8 @@ struct SharedSwitching {
 };
 
 SwitchingOptions options(const std::vector<double>& thresholds, const std::optional<Window>& window, bool positions,
-                         index_t classes, bool patterns) {
-  SwitchingOptions out{thresholds, {}, positions, classes, patterns};
+                         index_t classes, bool patterns, bool sums) {
+  SwitchingOptions out{thresholds, {}, positions, classes, patterns, sums};
   if (window) {
     const auto& [kernel, stride, padding, dilation, ceil_mode] = *window;
     out.window = PoolWindow{kernel, stride, padding, dilation, ceil_mode};
@@ -55,12 +55,22 @@ void with_activations(const py::array& x, const std::string& tag, const std::str
   with_rows(x, tag, unit, function, [&]<class T>(const RowsView<const T>&) { use(activations<T>(x, layout, unit)); });
 }
 
-void update(SharedSwitching& self, const py::array& x, const std::string& dtype, const std::string& layout,
-            const std::optional<Labels>& labels, double memory, int threads) {
+/// Means of every sample and unit, (samples, units), or None.
+std::optional<py::array_t<double>> update(SharedSwitching& self, const py::array& x, const std::string& dtype,
+                                          const std::string& layout, const std::optional<Labels>& labels, double memory,
+                                          bool pooled, int threads) {
+  std::optional<py::array_t<double>> means;
   with_activations(x, dtype, layout, "Switching.update", [&](const auto& a) {
     const std::int64_t* of = labels ? labels->data() : nullptr;
-    self.locked([&](Switching& s) { s.update(a, of, execution(threads), memory); });
+    if (pooled) {
+      py::ssize_t samples = 1;
+      for (const Axis& axis : a.samples) samples *= axis.extent;
+      means.emplace(std::vector<py::ssize_t>{samples, a.units.extent});
+    }
+    double* const to = means ? means->mutable_data() : nullptr;
+    self.locked([&](Switching& s) { s.update(a, of, execution(threads), memory, to); });
   });
+  return means;
 }
 
 void merge(SharedSwitching& self, SharedSwitching& other) {
@@ -87,6 +97,7 @@ py::dict counts(SharedSwitching& self) {
   const auto classes = static_cast<py::ssize_t>(self.switching.options().classes);
   const auto units = static_cast<py::ssize_t>(c.units), positions = static_cast<py::ssize_t>(c.positions());
   const auto words = c.patterns.empty() ? 0 : static_cast<py::ssize_t>(c.words());
+  const py::ssize_t sums = self.switching.options().sums ? units : 0;
   py::dict out;
   out["samples"] = c.samples;
   out["observations"] = c.observations;
@@ -100,6 +111,9 @@ py::dict counts(SharedSwitching& self) {
   out["position"] = shaped(std::move(c.position), {states, c.position.empty() ? 0 : units, positions});
   out["class_state"] = shaped(std::move(c.class_state), {classes, states, units});
   out["class_observations"] = shaped(std::move(c.class_observations), {units == 0 ? 0 : classes});
+  out["finite"] = shaped(std::move(c.finite), {sums});
+  out["mean"] = shaped(std::move(c.mean), {sums});
+  out["scatter"] = shaped(std::move(c.scatter), {sums});
   out["patterns"] = shaped(std::move(c.patterns), {words == 0 ? 0 : static_cast<py::ssize_t>(c.samples), words});
   return out;
 }
@@ -121,6 +135,12 @@ std::unique_ptr<SharedSwitching> from_counts(const SwitchingOptions& how, const 
   c.position = numbers("position");
   c.class_state = numbers("class_state");
   c.class_observations = numbers("class_observations");
+  const auto reals = [&](const char* key) {
+    return vector(py::cast<py::array_t<double, py::array::c_style>>(values[key]));
+  };
+  c.finite = numbers("finite");
+  c.mean = reals("mean");
+  c.scatter = reals("scatter");
   c.patterns = vector(py::cast<py::array_t<std::uint64_t, py::array::c_style>>(values["patterns"]));
   return std::make_unique<SharedSwitching>(Switching::from_counts(how, std::move(c)));
 }
@@ -133,14 +153,14 @@ void bind_complexity(py::module_& core) {
 
   py::class_<SharedSwitching>(m, "Switching", "Counts of states, mergeable.")
       .def(py::init([](const std::vector<double>& thresholds, const std::optional<Window>& window, bool positions,
-                       index_t classes, bool patterns) {
+                       index_t classes, bool patterns, bool sums) {
              return std::make_unique<SharedSwitching>(
-                 Switching(options(thresholds, window, positions, classes, patterns)));
+                 Switching(options(thresholds, window, positions, classes, patterns, sums)));
            }),
            py::kw_only(), py::arg("thresholds"), py::arg("window"), py::arg("positions"), py::arg("classes"),
-           py::arg("patterns"))
+           py::arg("patterns"), py::arg("sums"))
       .def("update", &update, py::arg("x"), py::arg("dtype"), py::kw_only(), py::arg("layout"), py::arg("labels"),
-           py::arg("memory"), threads)
+           py::arg("memory"), py::arg("pooled") = false, threads)
       .def("merge", &merge, py::arg("other"))
       .def("clear", [](SharedSwitching& s) { s.locked([](Switching& x) { x.clear(); }); })
       .def("copy",
@@ -162,23 +182,23 @@ void bind_complexity(py::module_& core) {
       .def_static(
           "from_counts",
           [](const std::vector<double>& thresholds, const std::optional<Window>& window, bool positions,
-             index_t classes, bool patterns, const py::dict& values) {
-            return from_counts(options(thresholds, window, positions, classes, patterns), values);
+             index_t classes, bool patterns, bool sums, const py::dict& values) {
+            return from_counts(options(thresholds, window, positions, classes, patterns, sums), values);
           },
           py::kw_only(), py::arg("thresholds"), py::arg("window"), py::arg("positions"), py::arg("classes"),
-          py::arg("patterns"), py::arg("counts"));
+          py::arg("patterns"), py::arg("sums"), py::arg("counts"));
 
   m.def(
       "footprint",
       [](const std::vector<double>& thresholds, const std::optional<Window>& window, bool positions, index_t classes,
-         bool patterns, index_t units, const std::vector<index_t>& shape, index_t samples) {
-        const SwitchingOptions how = options(thresholds, window, positions, classes, patterns);
+         bool patterns, bool sums, index_t units, const std::vector<index_t>& shape, index_t samples) {
+        const SwitchingOptions how = options(thresholds, window, positions, classes, patterns, sums);
         index_t all = 1;
         for (const index_t extent : window ? how.window->outputs(shape) : shape) all *= extent;
         return Switching::footprint(how, units, all, samples);
       },
       py::kw_only(), py::arg("thresholds"), py::arg("window"), py::arg("positions"), py::arg("classes"),
-      py::arg("patterns"), py::arg("units"), py::arg("shape"), py::arg("samples"),
+      py::arg("patterns"), py::arg("sums"), py::arg("units"), py::arg("shape"), py::arg("samples"),
       "Bytes a state of these units and positions comes to take.");
 }
 

@@ -100,8 +100,8 @@ void runs_of(const complexity::Kernels& tables) {
         Guarded<std::int64_t> zero(runs, 6), nan(runs, 7);
         Guarded<U> counts(runs * n, 8);
         const auto* const from = reinterpret_cast<const U*>(x.data());
-        of<U>(tables).runs(from, runs, step, n, above, {on.data(), zero.data(), nan.data()}, counts.data(), n);
-        of<U>(tables).runs(from, runs, step, n, above, {on.data(), zero.data(), nan.data()}, nullptr, 0);
+        of<U>(tables).runs(from, runs, step, n, above, {on.data(), zero.data(), nan.data()}, counts.data(), n, {});
+        of<U>(tables).runs(from, runs, step, n, above, {on.data(), zero.data(), nan.data()}, nullptr, 0, {});
         bool right = true;
         for (index_t r = 0; r < runs; ++r) {
           std::uint32_t ons = 5;
@@ -147,8 +147,8 @@ void columns_of(const complexity::Kernels& tables) {
         }
         Guarded<U> on(n, 5), zero(n, 6), nan(n, 7), counts(rows * n, 8);
         const complexity::Lines<U> lines{on.data(), zero.data(), nan.data()};
-        of<U>(tables).columns(starts.data(), rows, n, 1 << 20, above, lines, counts.data(), n);
-        of<U>(tables).columns(starts.data(), rows, n, 0, above, lines, nullptr, 0);
+        of<U>(tables).columns(starts.data(), rows, n, 1 << 20, above, lines, counts.data(), n, {});
+        of<U>(tables).columns(starts.data(), rows, n, 0, above, lines, nullptr, 0, {});
         bool right = true;
         for (index_t j = 0; j < n; ++j) {
           U ons = 5, zeros = 6, nans = 7;
@@ -173,6 +173,129 @@ void columns() {
     columns_of<double>(tables);
     columns_of<float>(tables);
     columns_of<bf16>(tables);
+  });
+}
+
+template <class T>
+const CountKernel<complexity::Bits<T>>& summing(const complexity::Kernels& tables) {
+  if constexpr (sizeof(T) == 8) {
+    return tables.float64;
+  } else if constexpr (sizeof(T) == 4) {
+    return tables.float32;
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    return tables.bfloat16;
+  } else {
+    return tables.float16;
+  }
+}
+
+/// Multiples of a quarter, whose sums are exact, about 0.25: of runs, and of columns that are the runs' numbers.
+template <class T>
+void sums_of(const complexity::Kernels& tables) {
+  using U = complexity::Bits<T>;
+  std::mt19937 bits(5);
+  const Above<U> above = complexity::above<T>(0);
+  const U pivot = sizeof(T) == 8   ? static_cast<U>(std::bit_cast<std::uint64_t>(0.25))
+                  : sizeof(T) == 4 ? static_cast<U>(std::bit_cast<std::uint32_t>(0.25f))
+                                   : static_cast<U>(std::is_same_v<T, bf16> ? 0x3e80 : 0x3400);
+  const auto number_of = [&]() -> T {
+    if constexpr (!std::is_same_v<T, f16>) {
+      return number<T>(bits);
+    } else {  // multiples of a quarter from 1 to 1.75 and 2^-15, a denormal; zeros, infinities, NaNs
+      static const std::uint16_t values[] = {0x3c00, 0x3d00, 0xbe00, 0x3f00, 0xbc00, 0,
+                                             0x8000, 0x7c00, 0xfc00, 0x7e00, 0x0200, 0x8200};
+      return T{values[bits() % 12]};
+    }
+  };
+  for (const index_t n : kSizes) {
+    for (index_t rows = 1; rows <= kTogether; ++rows) {
+      Guarded<T> x(rows * n);
+      for (index_t j = 0; j < x.size(); ++j) x[j] = number_of();
+      const auto* const from = reinterpret_cast<const U*>(x.data());
+      // every row a run
+      Guarded<U> of_runs(rows, pivot), of_columns(n, pivot), totals(3 * n, 0);
+      Guarded<double> sum(rows, 1), square(rows, 2), column_sum(n, 1), column_square(n, 2);
+      Guarded<std::uint32_t> left_out(rows, 3), column_left_out(n, 3), on(rows, 0);
+      Guarded<std::int64_t> zero(rows, 0), nan(rows, 0);
+      summing<T>(tables).runs(from, rows, n, n, above, {on.data(), zero.data(), nan.data()}, nullptr, 0,
+                              {of_runs.data(), sum.data(), square.data(), left_out.data()});
+      std::vector<const U*> starts;
+      for (index_t r = 0; r < rows; ++r) starts.push_back(from + r * n);
+      summing<T>(tables).columns(starts.data(), rows, n, 0, above,
+                                 {totals.data(), totals.data() + n, totals.data() + 2 * n}, nullptr, 0,
+                                 {of_columns.data(), column_sum.data(), column_square.data(), column_left_out.data()});
+      bool right = true;
+      const auto is = [&](index_t first, index_t step, index_t count, double s, double q, std::uint32_t left) {
+        double sums = 1, squares = 2;
+        std::uint32_t lefts = 3;
+        for (index_t k = 0; k < count; ++k) {
+          const auto value = static_cast<double>(widen(x[first + k * step]));
+          lefts += !std::isfinite(value);
+          if (!std::isfinite(value)) continue;
+          sums += value - 0.25;
+          squares += (value - 0.25) * (value - 0.25);
+        }
+        right = right && s == sums && q == squares && left == lefts;
+      };
+      for (index_t r = 0; r < rows; ++r) is(r * n, 1, n, sum[r], square[r], left_out[r]);
+      for (index_t j = 0; j < n; ++j) is(j, n, rows, column_sum[j], column_square[j], column_left_out[j]);
+      expect(right, "sums of ", rows, " x ", n, " numbers of ", sizeof(T), " bytes");
+    }
+  }
+}
+
+void sums() {
+  each([](const complexity::Kernels& tables) {
+    sums_of<double>(tables);
+    sums_of<float>(tables);
+    sums_of<bf16>(tables);
+    sums_of<f16>(tables);
+  });
+}
+
+template <class T>
+void windows_of(const complexity::Kernels& tables) {
+  using U = complexity::Bits<T>;
+  using S = complexity::signed_of<U>;
+  std::mt19937 bits(6);
+  const std::vector<index_t> numbers{0, 1, 3, 4};  // the third place of five lies outside
+  for (const index_t n : {complexity::kWindowUnits<U>, 3 * complexity::kWindowUnits<U>}) {
+    Guarded<T> x(4 * n);
+    for (index_t j = 0; j < x.size(); ++j) x[j] = number<T>(bits);
+    std::vector<complexity::Place> places;
+    for (const index_t number : numbers) places.push_back({static_cast<index_t>(places.size()) * n, number});
+    Guarded<U> totals(4 * n, 5), counts(4 * n, 6), nan(n, 7);
+    const auto* const from = reinterpret_cast<const U*>(x.data());
+    const auto infinity = static_cast<S>(complexity::kInfinity<T>);
+    of<U>(tables).window(from, places.data(), 4, 5, n, infinity, totals.data(), counts.data(), nan.data());
+    of<U>(tables).window(from, places.data(), 4, 5, n, infinity, totals.data(), nullptr, nan.data());
+    bool right = true;
+    for (index_t j = 0; j < n; ++j) {
+      index_t found = 0;
+      double most = kNaN;
+      bool any = false;
+      for (std::size_t p = 0; p < 4; ++p) {
+        const auto value = static_cast<double>(widen(x[static_cast<index_t>(p) * n + j]));
+        any = any || std::isnan(value);
+        if (std::isnan(value) || value <= most) continue;
+        most = value;
+        found = numbers[p];
+      }
+      right = right && nan[j] == U{7} + 2 * any;
+      for (index_t k = 1; k < 5; ++k) {
+        right = right && totals[(k - 1) * n + j] == U{5} + 2 * (found == k);
+        right = right && counts[(k - 1) * n + j] == U{6} + (found == k);
+      }
+    }
+    expect(right, "windows of ", n, " units of ", sizeof(T), " bytes");
+  }
+}
+
+void windows() {
+  each([](const complexity::Kernels& tables) {
+    windows_of<double>(tables);
+    windows_of<float>(tables);
+    windows_of<bf16>(tables);
   });
 }
 
@@ -333,6 +456,8 @@ int main() {
   return check::run({
       {"runs are counted exactly and nothing beyond them is touched", runs},
       {"columns are counted exactly and nothing beyond them is touched", columns},
+      {"sums of finite numbers are exact where float64 is and nothing beyond them is touched", sums},
+      {"windows are counted exactly and nothing beyond them is touched", windows},
       {"signs are packed exactly and nothing beyond them is touched", signs},
       {"every number of two bytes is on its side of every threshold", all_numbers},
       {"a coin has a bit, a unit that never switches none", known_answers},

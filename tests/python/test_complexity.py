@@ -7,10 +7,12 @@ last place of log2 K, 1e-12.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import pickle
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,21 @@ def test_maxpool_is_the_references(dtype: str, ceil_mode: bool) -> None:
         assert got.nans == nan.sum()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_maxpool_of_any_number_of_units_is_the_references_in_any_memory(dtype: str) -> None:
+    """Also of more windows than counters stay near at a time."""
+    for shape, kernel in (((2, 1, 5, 5), 3), ((2, 33, 4, 4), 2), ((1, 64, 14, 14), 3), ((2, 70, 3, 3), 2)):
+        x = numbers(shape).astype(dtype)
+        place, nan = reference.argmax(x, (kernel, kernel), (1, 1), (1, 1), (1, 1), False)
+        for x_given in (x, channels_last(x), x[:, ::-1].copy()[:, ::-1]):
+            state = fed(x_given, rule="maxpool", kernel_size=kernel, stride=1, padding=1)
+            counts = state.counts()
+            for k in range(1, kernel**2):
+                assert np.array_equal(counts["position"][k - 1].ravel(), (place == k).sum(axis=0).ravel())
+                assert np.array_equal(counts["square"][k - 1], ((place == k).sum(axis=(2, 3)) ** 2).sum(axis=0))
+            assert np.array_equal(counts["nan"], nan.sum(axis=(0, 2, 3)))
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_the_places_of_a_maxpool_are_those_that_torch_takes(axes: int) -> None:
     torch = pytest.importorskip("torch")
@@ -244,6 +261,94 @@ def test_labels_and_units_share_the_references_information() -> None:
                 assert np.allclose(got.label_information, expected, rtol=0, atol=CLOSE)
     torch = pytest.importorskip("torch")
     assert bits(fed(x, labels=torch.from_numpy(labels), classes=4)) == bits(fed(x, labels=labels, classes=4))
+
+
+# ---- sums ----
+
+
+def closeness(a: np.ndarray) -> tuple[float, float]:
+    """Of a mean, in standard deviations, and of a variance, relative: (n + r) 2^-52 for n numbers whose mean is r
+    standard deviations from zero, which is what float64 can hold of it."""
+    finite = a[np.isfinite(a)]
+    r = float(np.abs(finite).max() / finite.std()) if finite.std() > 0 else 0.0
+    return (len(finite) + r) * 2.0**-52, (len(finite) + 4 * r) * 2.0**-52
+
+
+def assert_sums(got: Complexity, values: np.ndarray, cancelled: float = 1.0) -> None:
+    """cancelled: sum of squares about the pivot over that about the mean."""
+    assert got.mean is not None
+    assert got.variance is not None
+    assert got.infinities == np.isinf(values).sum()
+    for c in range(values.shape[1]):
+        if not np.isfinite(values[:, c]).any():
+            assert np.isnan(got.mean[c])
+            assert np.isnan(got.variance[c])
+            continue
+        (mean,), (variance,) = reference.moments(values[:, c : c + 1])
+        of_mean, of_variance = closeness(values[:, c])
+        spread = math.sqrt(variance)
+        assert abs(Fraction(float(got.mean[c])) - mean) <= of_mean * spread + abs(mean) * 2.0**-52
+        assert abs(Fraction(float(got.variance[c])) - variance) <= of_variance * variance * cancelled
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_means_and_variances_are_the_references_in_every_format(dtype: str) -> None:
+    for shape in ((5, 3), (1, 4), (33, 70), (4, 3, 5), (3, 2, 4, 19), (2, 33, 3, 3)):
+        x, values = typed(numbers(shape, 2), dtype)
+        for x_given in (x, channels_last(x)):
+            state = Switching(rule="relu6", sums=True)
+            pooled = state.update(x_given, pooled=True)
+            got = state.result()
+            assert_sums(got, values)
+            same_counts(got, complexity(x_given, rule="relu6"))
+            flat = values.reshape(*shape[:2], -1)
+            kept = np.isfinite(flat).all(axis=2)
+            assert np.array_equal(np.isfinite(pooled), kept)
+            largest = np.abs(np.where(np.isfinite(values), values, 0)).max()
+            off = np.abs(pooled - np.where(np.isfinite(flat), flat, 0).mean(axis=2))[kept]
+            assert (off <= largest * flat.shape[2] * 2.0**-52).all()
+
+
+def same_counts(a: Complexity, b: Complexity) -> None:
+    """All but the sums."""
+    assert (b.mean, b.variance, b.infinities) == (None, None, None)
+    same(dataclasses.replace(a, mean=None, variance=None, infinities=None), b)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6, -1e12])
+def test_a_mean_far_from_zero_costs_no_accuracy(shift: float) -> None:
+    """Where sums of x and x^2 as they are would have no digit left; also with an outlier for the first number."""
+    a = np.random.default_rng(0).standard_normal((40, 3, 5, 5)) + shift
+    naive = (a**2).mean(axis=(0, 2, 3)) - a.mean(axis=(0, 2, 3)) ** 2
+    assert shift == 0 or (np.abs(naive - 1) > 1e-5).all()
+    for x_given in (a, channels_last(a)):
+        assert_sums(complexity(x_given, sums=True), a)
+    a[0, :, 0, 0] = shift + 1e9
+    assert_sums(complexity(a, sums=True), a, cancelled=a[:, 0].size)
+
+
+def test_sums_of_a_constant_and_of_nothing_finite() -> None:
+    got = complexity(np.full((3, 2, 4), 0.1), sums=True)
+    assert got.mean is not None
+    assert got.variance is not None
+    assert (got.mean.tolist(), got.variance.tolist(), got.infinities) == ([0.1, 0.1], [0.0, 0.0], 0)
+    assert_sums(complexity(np.array([[[np.inf, np.nan]]]), sums=True), np.array([[[np.inf, np.nan]]]))
+
+
+def test_sums_are_the_same_bits_for_any_number_of_threads() -> None:
+    for shape in ((300, 2, 10, 20), (40, 70, 8, 9), (9, 1, 100, 120), (1500, 100), (3000, 2, 300)):
+        x = numbers(shape)
+        labels = np.arange(len(x)) % 3
+        for x_given in (x, channels_last(x)):
+            expected = bits(fed(x_given, threads=1, labels=labels, classes=3, sums=True))
+            for threads in (2, 3, 7):
+                assert bits(fed(x_given, threads=threads, labels=labels, classes=3, sums=True)) == expected
+
+
+def test_any_strides_have_the_same_sums() -> None:
+    x = numbers((4, 5, 6, 7))
+    for _, x_given in memories(x):
+        assert_sums(complexity(x_given, sums=True), x)
 
 
 # ---- special values ----
@@ -397,6 +502,24 @@ def test_any_split_merges_to_the_whole_in_any_order(drawn: Any, options: dict[st
 
 
 @LAWS
+@given(batches(), st.sampled_from([0.0, 1e3, -1e6]))
+def test_sums_merge_to_those_of_the_whole_within_rounding(drawn: Any, shift: float) -> None:
+    a, _, cuts = drawn
+    a = a + shift
+    parts = [fed(x, sums=True) for x in np.split(a, cuts)]
+    left = parts[0]
+    for part in parts[1:]:
+        left = left + part
+    right = parts[-1]
+    for part in parts[-2::-1]:
+        right = part + right
+    for total in (left, right, left + Switching(sums=True), Switching(sums=True) + left):
+        assert_sums(total.result(), a)
+        same_counts(total.result(), complexity(a))
+        assert np.array_equal(total.counts()["finite"], left.counts()["finite"])
+
+
+@LAWS
 @given(batches())
 def test_merge_is_associative_and_commutative_and_the_empty_state_its_one(drawn: Any) -> None:
     a, _, _ = drawn
@@ -524,6 +647,7 @@ def test_single_sample_is_flagged() -> None:
 
 OPTION_LISTS: list[dict[str, Any]] = [
     {}, {"rule": "relu6", "positions": False}, {"patterns": True}, {"rule": "maxpool", "kernel_size": 2, "stride": 1},
+    {"sums": True}, {"rule": "relu6", "sums": True, "positions": False},
     {"rule": "threshold", "threshold": (-1.0, 0.5), "layout": "channels_last"},
 ]  # fmt: skip
 
@@ -570,6 +694,13 @@ def test_tensors_that_do_not_fit_together_are_refused() -> None:
             Switching.from_tensors({**config, **change}, tensors)
     with pytest.raises(StateError):
         Switching.from_tensors({}, tensors)
+    summed = fed(numbers((3, 4, 5)), sums=True)
+    config, tensors = summed.config(), summed.tensors()
+    for change in (
+        {"finite": np.full(4, 16)}, {"scatter": -np.ones(4)}, {"mean": np.zeros(3)}, {"finite": np.zeros(3, np.int64)},
+    ):  # fmt: skip
+        with pytest.raises(StateError):
+            Switching.from_tensors(config, {**tensors, **change})
 
 
 def test_clear_forgets_all_and_keeps_the_memory() -> None:
@@ -585,7 +716,7 @@ def test_the_footprint_is_what_a_state_holds() -> None:
     cases: list[tuple[tuple[int, ...], dict[str, Any]]] = [
         ((3, 4, 5, 6), {}), ((3, 4, 5, 6), {"rule": "relu6"}), ((3, 4, 5, 6), {"positions": False}),
         ((3, 4, 5, 6), {"layout": "channels_last"}), ((3, 4, 5, 6), {"rule": "maxpool", "kernel_size": 2}),
-        ((30, 40), {"layout": "rows"}),
+        ((30, 40), {"layout": "rows"}), ((3, 4, 5, 6), {"sums": True}),
     ]  # fmt: skip
     for shape, options in cases:
         held = fed(numbers(shape), **options).nbytes
@@ -615,6 +746,20 @@ def test_counts_made_elsewhere_are_those_of_an_update() -> None:
             total = {**given, "state": given["state"].sum(axis=tuple(x - 1 if rule == "relu" else x for x in axes))}
             sums.add_counts(**total, shape=shape[2:])
             assert bits(sums) == bits(fed(a, rule=rule, positions=False))
+
+
+def test_sums_made_elsewhere_are_those_of_an_update() -> None:
+    a = numbers((5, 4))
+    a[0] = 1.0
+    made = fed(a, sums=True)
+    counts = made.counts()
+    state = Switching(sums=True)
+    given = {"samples": 5, "state": counts["state"][0], **{name: counts[name] for name in ("zero", "nan")}}
+    state.add_counts(**given, **{name: counts[name] for name in ("finite", "mean", "scatter")})
+    assert bits(state) == bits(made)
+    with pytest.raises(DomainError, match=r"sums=True"):
+        state.add_counts(**given)
+    assert bits(state) == bits(made)
 
 
 def test_counts_of_classes_made_elsewhere_are_those_of_an_update() -> None:
@@ -671,6 +816,10 @@ MISUSES: list[tuple[type[Exception], str, Any]] = [
     (ShapeError, "expected counts of each", lambda: Switching().add_counts(samples=1, state=[3, 4], shape=(5,))),
     (DTypeError, "state of dtype float64", lambda: Switching().add_counts(samples=2, state=np.ones(3))),
     (DomainError, "larger than", lambda: Switching().add_counts(samples=2, state=[3, 4])),
+    (DomainError, "got sums with a window", lambda: Switching(rule="maxpool", kernel_size=2, sums=True)),
+    (DomainError, "expected Switching(sums=True)", lambda: Switching().update(np.ones((2, 3)), pooled=True)),
+    (DomainError, "sums=1, expected", lambda: Switching().merge(Switching(sums=True))),
+    (DomainError, "of finite, mean and scatter", lambda: Switching().add_counts(samples=1, state=[1], mean=[0.0])),
     (DomainError, "with patterns", lambda: Switching(patterns=True).add_counts(samples=2, state=[1, 1])),
 ]  # fmt: skip
 
@@ -703,9 +852,9 @@ def test_a_state_is_unchanged_by_an_update_that_raises() -> None:
 
 
 def test_results_are_frozen_and_their_arrays_read_only() -> None:
-    got = complexity(numbers((3, 4, 5)))
+    got = complexity(numbers((3, 4, 5)), sums=True)
     with pytest.raises(AttributeError):
         got.mean_channel = 0.0  # type: ignore[misc]
     arrays = [value for name in Complexity.__slots__ if isinstance(value := getattr(got, name), np.ndarray)]
-    assert len(arrays) == 6
+    assert len(arrays) == 8
     assert not any(array.flags.writeable for array in arrays)

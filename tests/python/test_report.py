@@ -145,7 +145,7 @@ def site(name: str = "relu", **other: Any) -> Row:
     values = Distribution()
     values.update(np.linspace(-1.0, 2.0, 24))
     measures = {
-        "complexity": complexity(np.linspace(-1.0, 2.0, 24).reshape(4, 3, 2)),
+        "complexity": complexity(np.linspace(-1.0, 2.0, 24).reshape(4, 3, 2), sums=True),
         "neuron_strength": values.result(),
         "neuron_activation": values.result(),
     }

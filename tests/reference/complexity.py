@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -80,6 +81,17 @@ def effective_samples(z: np.ndarray, k: int) -> np.ndarray:
                 each.append(p * (1 - p) / variance if variance > 0 else math.inf)
         found.append(min(each, default=math.nan))
     return np.array(found)
+
+
+def moments(a: np.ndarray) -> tuple[list[Fraction], list[Fraction]]:
+    """Mean and variance (population) of each unit's finite numbers, as fractions, without rounding."""
+    means, variances = [], []
+    for c in range(a.shape[1]):
+        x = [Fraction(v) for v in np.asarray(a[:, c], np.float64).ravel().tolist() if math.isfinite(v)]
+        mean = sum(x) / Fraction(len(x))
+        means.append(mean)
+        variances.append(sum((v - mean) ** 2 for v in x) / len(x))
+    return means, variances
 
 
 def label_information(z: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:

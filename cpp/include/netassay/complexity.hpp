@@ -16,10 +16,22 @@
 ///
 /// All counts are exact 64-bit integers, so that states merge bit for bit in any order, and threads change nothing.
 ///
+/// Sums, where they are asked for, come from the same read: of the finite numbers of every unit, over samples and
+/// positions, their mean and the sum of squares about it, in float64; NaNs and infinities are left out and counted.
+/// Groups of samples, fixed by the shape of a batch, are summed about one of their own numbers and joined in order
+/// (Chan, Golub, LeVeque 1979): threads change no bit of them, the order of merges does in rounding. The
+/// scatter is within q a 2^-53 relative, a the additions in a row, at most some thousands, and q the sum of squares
+/// about the pivot over that about the mean: near 1, or, where the pivot is an outlier, at most the numbers of a group
+/// (2^18, or one sample); 1e-15 as a rule. A mean r standard deviations from zero adds r 2^-50, what joining costs.
+/// The mean of every sample over its positions comes of the same read: within (positions + 2) 2^-52 of the largest
+/// number. float64 numbers whose squares pass its range give infinity or NaN; denormals may be taken for 0 here, as
+/// the processor is set.
+///
 /// Failure: a call that throws leaves the state as it was. Cost: one read (patterns: a second one); memory
-/// 8 (K - 1) C P bytes for counts of positions and, while an update runs, at most 64 KB and 4 (K - 1) bytes for each of
-/// 1024 units of 1024 samples per thread; of a window 16 bytes for each of its places and outputs. Where units are too
-/// few for the threads, counts of parts of the samples are made side by side, each as large as the state.
+/// 8 (K - 1) C P bytes for counts of positions and, while an update runs, at most 64 KB and 4 (K - 1) bytes (20 more
+/// with sums) for each of 1024 units of 1024 samples per thread; of a window 16 bytes for each of its places and
+/// outputs, 512 KB for counts and, where units are not side by side, 64 bytes for each position of a map. Where units
+/// are too few for the threads, counts of parts of the samples are made side by side, each as large as the state.
 ///
 /// Source: Janik, Witaszczyk, "Complexity for deep neural networks and other characteristics of deep feature
 /// representations" (arXiv 2006.04791). Its abstract and its authors' related code could be consulted: they confirm the
@@ -70,6 +82,8 @@ struct SwitchingOptions {
   index_t classes = 0;
   /// Keep one bit for every sample, unit and position: above the threshold. One threshold only.
   bool patterns = false;
+  /// Keep mean and scatter of every unit; not with a window.
+  bool sums = false;
 
   index_t states() const;
 };
@@ -93,6 +107,9 @@ struct SwitchingCounts {
   std::vector<std::int64_t> position = {};
   /// (classes, K - 1, units), and numbers of each unit in each class (classes).
   std::vector<std::int64_t> class_state = {}, class_observations = {};
+  /// (units), with sums: finite numbers, their mean, sum of squares about it; zeros where there is none.
+  std::vector<std::int64_t> finite = {};
+  std::vector<double> mean = {}, scatter = {};
   /// (samples, words of 64 bits): bit unit * positions + position, in the order of the samples. Empty once the shape
   /// has varied.
   std::vector<std::uint64_t> patterns = {};
@@ -111,14 +128,16 @@ class Switching {
 
   /// Takes a batch. labels: one of each sample, if there are classes.
   /// memory: bytes the state may come to take.
+  /// means: null or, with sums, (samples, units) places for the mean of each sample and unit over positions; NaN where
+  /// one of these numbers is not finite.
   /// Throws ShapeError: no numbers, or another number of units. ValueError: labels outside 0 ... classes - 1.
   /// LimitExceeded: memory. ForkError.
   template <class T>
   void update(const ActivationsView<const T>& a, const std::int64_t* labels = nullptr, const Execution& how = {},
-              double memory = std::numeric_limits<double>::infinity());
+              double memory = std::numeric_limits<double>::infinity(), double* means = nullptr);
 
-  /// Takes all that `other` has seen, in whatever order: only patterns stand in the order of merges.
-  /// Throws ShapeError (units) or ValueError (options) if they differ.
+  /// Takes all that `other` has seen, in whatever order: only patterns stand in the order of merges, and sums are
+  /// rounded in it. Throws ShapeError (units) or ValueError (options) if they differ.
   void merge(const Switching& other);
 
   /// Forgets all, the units too, and keeps the memory.

@@ -90,13 +90,15 @@ Switching::Switching(Options options) : options_(std::move(options)) {
   }
   NETASSAY_REQUIRE(options_.classes >= 0, ValueError, "Switching: got ", options_.classes,
                    " classes, expected at least 1");
+  NETASSAY_REQUIRE(!options_.sums || !options_.window, ValueError,
+                   "Switching: got sums with a window, expected thresholds");
   NETASSAY_REQUIRE(!options_.patterns || options_.states() == 2, ValueError, "Switching: got patterns of ",
                    options_.states(), " states, expected 2");
 }
 
 template <class T>
 void Switching::update(const ActivationsView<const T>& a, const std::int64_t* labels, const Execution& how,
-                       double memory) {
+                       double memory, double* means) {
   constexpr const char* kName = "Switching.update";
   const std::vector<index_t> shape = complexity::extents(a.positions);
   const index_t samples = complexity::product(complexity::extents(a.samples)), units = a.units.extent;
@@ -107,6 +109,8 @@ void Switching::update(const ActivationsView<const T>& a, const std::int64_t* la
                    " units, expected ", counts_.units);
   NETASSAY_REQUIRE((options_.classes > 0) == (labels != nullptr), ValueError, kName, ": got ",
                    labels ? "labels" : "no labels", " with ", options_.classes, " classes");
+  NETASSAY_REQUIRE(means == nullptr || options_.sums, ValueError, kName,
+                   ": got means of samples to make without sums, expected sums");
   for (index_t n = 0; labels != nullptr && n < samples; ++n) {
     NETASSAY_REQUIRE(labels[n] >= 0 && labels[n] < options_.classes, ValueError, kName, ": got label ", labels[n],
                      ", expected 0 to ", options_.classes - 1);
@@ -134,7 +138,7 @@ void Switching::update(const ActivationsView<const T>& a, const std::int64_t* la
       into.patterns.resize(held + static_cast<std::size_t>(samples * ((units * positions + 63) / 64)));
       patterns = into.patterns.data() + held;
     }
-    counting->run(into, labels, patterns, execution);
+    counting->run(into, labels, patterns, means, execution);
     into.samples += samples;
     into.observations += samples * positions;
     for (index_t n = 0; labels != nullptr && n < samples; ++n) {
@@ -173,19 +177,24 @@ void Switching::update(const ActivationsView<const T>& a, const std::int64_t* la
   counts_ = std::move(next);
 }
 
-template void Switching::update(const ActivationsView<const double>&, const std::int64_t*, const Execution&, double);
-template void Switching::update(const ActivationsView<const float>&, const std::int64_t*, const Execution&, double);
-template void Switching::update(const ActivationsView<const bf16>&, const std::int64_t*, const Execution&, double);
-template void Switching::update(const ActivationsView<const f16>&, const std::int64_t*, const Execution&, double);
+template void Switching::update(const ActivationsView<const double>&, const std::int64_t*, const Execution&, double,
+                                double*);
+template void Switching::update(const ActivationsView<const float>&, const std::int64_t*, const Execution&, double,
+                                double*);
+template void Switching::update(const ActivationsView<const bf16>&, const std::int64_t*, const Execution&, double,
+                                double*);
+template void Switching::update(const ActivationsView<const f16>&, const std::int64_t*, const Execution&, double,
+                                double*);
 
 void Switching::merge(const Switching& other) {
   const Options &mine = options_, &theirs = other.options_;
   NETASSAY_REQUIRE(mine.thresholds == theirs.thresholds && mine.window == theirs.window, ValueError,
                    "Switching.merge: got another rule, expected the same thresholds or window in both states");
-  NETASSAY_REQUIRE(
-      mine.positions == theirs.positions && mine.classes == theirs.classes && mine.patterns == theirs.patterns,
-      ValueError, "Switching.merge: got positions=", theirs.positions, ", classes=", theirs.classes,
-      ", patterns=", theirs.patterns, ", expected ", mine.positions, ", ", mine.classes, ", ", mine.patterns);
+  NETASSAY_REQUIRE(mine.positions == theirs.positions && mine.classes == theirs.classes &&
+                       mine.patterns == theirs.patterns && mine.sums == theirs.sums,
+                   ValueError, "Switching.merge: got positions=", theirs.positions, ", classes=", theirs.classes,
+                   ", patterns=", theirs.patterns, ", sums=", theirs.sums, ", expected ", mine.positions, ", ",
+                   mine.classes, ", ", mine.patterns, ", ", mine.sums);
   const SwitchingCounts& from = other.counts_;
   if (from.units == 0) return;
   if (counts_.units == 0) {
@@ -213,6 +222,9 @@ void Switching::merge(const Switching& other) {
   add(counts_.position, from.position);
   add(counts_.class_state, from.class_state);
   add(counts_.class_observations, from.class_observations);
+  for (std::size_t c = 0; c < from.finite.size(); ++c) {
+    complexity::join(counts_, static_cast<index_t>(c), {from.finite[c], from.mean[c], from.scatter[c]});
+  }
 }
 
 void Switching::clear() {
@@ -222,9 +234,11 @@ void Switching::clear() {
   counts_.shape.clear();
   counts_.shape_varies = false;
   for (auto* numbers : {&counts_.state, &counts_.zero, &counts_.nan, &counts_.square, &counts_.position,
-                        &counts_.class_state, &counts_.class_observations}) {
+                        &counts_.class_state, &counts_.class_observations, &counts_.finite}) {
     numbers->clear();
   }
+  counts_.mean.clear();
+  counts_.scatter.clear();
   counts_.patterns.clear();
 }
 
@@ -258,6 +272,16 @@ Switching Switching::from_counts(Options options, SwitchingCounts counts) {
   fits(counts.position, by_position ? states * positions : 0, "positions");
   fits(counts.class_state, classes * states, "classes");
   fits(counts.class_observations, classes, "class observations");
+  fits(counts.finite, o.sums ? units : 0, "finite numbers");
+  NETASSAY_REQUIRE(counts.mean.size() == counts.finite.size() && counts.scatter.size() == counts.finite.size(),
+                   ShapeError, kName, ": got ", counts.mean.size(), " means and ", counts.scatter.size(),
+                   " scatters, expected ", counts.finite.size());
+  for (std::size_t c = 0; c < counts.finite.size(); ++c) {
+    NETASSAY_REQUIRE(counts.finite[c] <= counts.observations - counts.nan[c], ValueError, kName, ": got ",
+                     counts.finite[c], " finite numbers of ", counts.observations, " with ", counts.nan[c], " NaNs");
+    NETASSAY_REQUIRE(!(counts.scatter[c] < 0), ValueError, kName, ": got a sum of squares of ", counts.scatter[c],
+                     ", expected at least 0");
+  }
   NETASSAY_REQUIRE(counts.shape_varies ||
                        static_cast<double>(counts.observations) == static_cast<double>(counts.samples) * positions,
                    ValueError, kName, ": got ", counts.observations, " observations, expected ",
@@ -301,8 +325,9 @@ std::vector<double> Switching::position_bits() const {
 
 double Switching::bytes() const {
   const SwitchingCounts& c = counts_;
-  std::size_t numbers = c.patterns.capacity();
-  for (const auto* held : {&c.state, &c.zero, &c.nan, &c.square, &c.position, &c.class_state, &c.class_observations}) {
+  std::size_t numbers = c.patterns.capacity() + c.mean.capacity() + c.scatter.capacity();
+  for (const auto* held :
+       {&c.state, &c.zero, &c.nan, &c.square, &c.position, &c.class_state, &c.class_observations, &c.finite}) {
     numbers += held->capacity();
   }
   return 8.0 * static_cast<double>(numbers);
@@ -313,6 +338,7 @@ double Switching::footprint(const Options& options, index_t units, index_t posit
   const double states = static_cast<double>(options.states() - 1) * c;
   double numbers = 2 * states + 2 * c + static_cast<double>(options.classes) * (states + 1);
   if (options.positions) numbers += states * p;
+  if (options.sums) numbers += 3 * c;
   if (options.patterns) numbers += static_cast<double>(samples) * std::ceil(c * p / 64);
   return 8 * numbers;
 }

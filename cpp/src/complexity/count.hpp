@@ -7,8 +7,15 @@ namespace netassay::complexity {
 
 /// What `counts` may still be: arrays of the sizes that units and shape ask for, zero.
 void allocate(SwitchingCounts& counts, const SwitchingOptions& options, bool positions);
-/// Adds state, zero, nan, square, position and class_state.
+/// Adds state, zero, nan, square, position and class_state; not the moments.
 void add(SwitchingCounts& to, const SwitchingCounts& from);
+/// Moments of a part of a unit's finite numbers: how many, their mean, and the sum of squares about it.
+struct Part {
+  std::int64_t finite = 0;
+  double mean = 0, scatter = 0;
+};
+/// Adds another part (Chan, Golub, LeVeque 1979).
+void join(SwitchingCounts& to, index_t unit, const Part& from);
 /// Forgets what needs positions to be the same ones.
 void forget_positions(SwitchingCounts& counts);
 
@@ -16,8 +23,9 @@ void forget_positions(SwitchingCounts& counts);
 class Counting {
  public:
   virtual ~Counting() = default;
-  /// Adds the batch to arrays that are allocated, and its patterns to words that are 0.
-  virtual void run(SwitchingCounts& into, const std::int64_t* labels, std::uint64_t* patterns,
+  /// Adds the batch to arrays that are allocated, and its patterns to words that are 0; means, if there are any, become
+  /// those of every sample and unit.
+  virtual void run(SwitchingCounts& into, const std::int64_t* labels, std::uint64_t* patterns, double* means,
                    const Execution& how) = 0;
 };
 

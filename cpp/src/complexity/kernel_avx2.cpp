@@ -7,6 +7,31 @@ namespace {
 
 constexpr int kVectorBytes = 32;
 
+typedef double Wide __attribute__((vector_size(kVectorBytes)));
+
+template <Format kFormat, class U>
+Wide widen(const U* p) {
+  if constexpr (kFormat == Format::float64) {
+    return (Wide)_mm256_loadu_pd(reinterpret_cast<const double*>(p));
+  } else if constexpr (kFormat == Format::float32) {
+    return (Wide)_mm256_cvtps_pd(_mm_loadu_ps(reinterpret_cast<const float*>(p)));
+  } else {
+    const __m128i bits = _mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    if constexpr (kFormat == Format::bfloat16) return (Wide)_mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(bits, 16)));
+    // as base/scalar.hpp widens one
+    const __m128i fraction = _mm_and_si128(bits, _mm_set1_epi32(0x7fff));
+    const __m128i rebias = _mm_set1_epi32(112 << 23);
+    const __m128i special = _mm_and_si128(_mm_cmpgt_epi32(fraction, _mm_set1_epi32(0x7bff)), rebias);
+    const __m128i normal = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(fraction, 13), rebias), special);
+    const __m128 denormal = _mm_mul_ps(_mm_cvtepi32_ps(fraction), _mm_set1_ps(0x1p-24f));
+    const __m128i is_normal = _mm_cmpgt_epi32(fraction, _mm_set1_epi32(0x03ff));
+    const __m128i sign = _mm_slli_epi32(_mm_xor_si128(bits, fraction), 16);
+    const __m128i size = _mm_blendv_epi8(_mm_castps_si128(denormal), normal, is_normal);
+    return (Wide)_mm256_cvtps_pd(_mm_castsi128_ps(_mm_or_si128(size, sign)));
+  }
+}
+double total(Wide v) { return (v[0] + v[1]) + (v[2] + v[3]); }
+
 template <class U>
 struct Lanes {
   typedef signed_of<U> V __attribute__((vector_size(kVectorBytes)));

@@ -7,6 +7,22 @@ namespace {
 
 constexpr int kVectorBytes = 64;
 
+typedef double Wide __attribute__((vector_size(kVectorBytes)));
+
+template <Format kFormat, class U>
+Wide widen(const U* p) {
+  if constexpr (kFormat == Format::float64) {
+    return (Wide)_mm512_loadu_pd(p);
+  } else if constexpr (kFormat == Format::float32) {
+    return (Wide)_mm512_cvtps_pd(_mm256_loadu_ps(reinterpret_cast<const float*>(p)));
+  } else {
+    const __m128i narrow = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    if constexpr (kFormat == Format::float16) return (Wide)_mm512_cvtps_pd(_mm256_maskz_cvtph_ps(0xff, narrow));
+    return (Wide)_mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow), 16)));
+  }
+}
+double total(Wide v) { return _mm512_reduce_add_pd((__m512d)v); }
+
 template <class U>
 struct Lanes;
 

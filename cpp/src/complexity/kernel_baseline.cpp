@@ -9,6 +9,39 @@ namespace {
 
 constexpr int kVectorBytes = 16;
 
+typedef double Wide __attribute__((vector_size(kVectorBytes)));
+
+float single(std::uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+/// A number; of halves as base/scalar.hpp widens them.
+template <Format kFormat, class U>
+double widened(U bits) {
+  if constexpr (kFormat == Format::float64) {
+    double x;
+    __builtin_memcpy(&x, &bits, sizeof x);
+    return x;
+  } else if constexpr (kFormat == Format::float32) {
+    return static_cast<double>(single(bits));
+  } else if constexpr (kFormat == Format::bfloat16) {
+    return static_cast<double>(single(std::uint32_t{bits} << 16));
+  } else {
+    const std::uint32_t fraction = bits & 0x7fffu;
+    const std::uint32_t normal = (fraction << 13) + (fraction >= 0x7c00u ? 224u << 23 : 112u << 23);
+    const float size = fraction >= 0x0400u ? single(normal) : static_cast<float>(fraction) * 0x1p-24f;
+    return static_cast<double>((bits & 0x8000u) != 0 ? -size : size);
+  }
+}
+
+template <Format kFormat, class U>
+Wide widen(const U* p) {
+  return Wide{widened<kFormat>(p[0]), widened<kFormat>(p[1])};
+}
+double total(Wide v) { return v[0] + v[1]; }
+
 template <class U>
 struct Lanes {
   typedef signed_of<U> V __attribute__((vector_size(kVectorBytes)));

@@ -4,14 +4,15 @@
 ///
 /// Before it includes this, a unit says what its vectors are: kVectorBytes, and Lanes<U>, which compares signed
 /// integers (`less`, `most`), counts what is true (`count`), adds 1 where it is (`plus`), gives it as bits (`bits`),
-/// and loads or changes the first n numbers alone (kPartial).
+/// and loads or changes the first n numbers alone (kPartial); and, for sums, Wide of float64, how one is loaded from
+/// numbers of a format (`widen`), and its `total`.
 
 #include "complexity/kernel.hpp"
 
 namespace netassay::complexity {
 namespace {
 
-template <class U>
+template <class U, Format kFormat>
 struct Counting {
   using L = Lanes<U>;
   using V = typename L::V;
@@ -34,10 +35,12 @@ struct Counting {
   /// one, which is not below that of infinity where there was any.
   struct Special {
     V magnitude, offset, limit;
-    explicit Special(Above<U> above)
+    /// least: how far below infinity numbers begin to be special.
+    explicit Special(Above<U> above, U least = 0)
         : magnitude(all(static_cast<S>(static_cast<U>(~sign)))),
           offset(all(static_cast<S>(static_cast<U>(sign - 1)))),
-          limit(all(static_cast<S>(static_cast<U>(above.infinity) + static_cast<U>(sign - 1)))) {}
+          limit(
+              all(static_cast<S>(static_cast<U>(static_cast<U>(above.infinity) + static_cast<U>(sign - 1) - least)))) {}
     V measure(V x) const { return (V)((Wrapping)(x & magnitude) + (Wrapping)offset); }
     bool any(V most) const { return L::count(L::less(limit, most)) > 0; }
   };
@@ -61,15 +64,133 @@ struct Counting {
     return static_cast<S>(static_cast<U>(x & static_cast<U>(~sign))) > above.infinity;
   }
 
+  // ---- sums ----
+
+  static constexpr bool kSums = kFormat != Format::none;
+  static constexpr index_t wide = kVectorBytes / 8, parts = lanes / wide;
+
+  static Wide load_wide(const double* p) {
+    Wide v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  static void add(const U* p, Wide pivot, Wide& sum, Wide& square) {
+    const Wide d = widen<kFormat>(p) - pivot;
+    sum += d;
+    square += d * d;
+  }
+  /// The first n numbers, where they are finite, else pivots, which add nothing; returns how many are not finite.
+  static std::uint32_t finite(const U* x, index_t n, V pivots, Above<U> above, U* to) {
+    store(to, pivots);
+    std::uint32_t left_out = 0;
+    for (index_t k = 0; k < n; ++k) {
+      const bool is = static_cast<S>(static_cast<U>(x[k] & static_cast<U>(~sign))) < above.infinity;
+      to[k] = is ? x[k] : to[k];
+      left_out += !is;
+    }
+    return left_out;
+  }
+
+  /// Of a run; nothing where there are no sums.
+  struct Adding {
+    V pivots;
+    Wide pivot, sum[kSums ? parts : 1] = {}, square[kSums ? parts : 1] = {};
+
+    explicit Adding(const U* of) {
+      if constexpr (kSums) {
+        U same[lanes];
+        pivots = all(static_cast<S>(*of));
+        for (U& one : same) one = *of;
+        pivot = widen<kFormat>(same);
+      }
+    }
+    void take(const U* x) {
+      if constexpr (kSums) {
+#pragma GCC unroll 8
+        for (index_t p = 0; p < parts; ++p) add(x + p * wide, pivot, sum[p], square[p]);
+      }
+    }
+    static double all_of(const Wide* v) {
+      Wide both = v[0];
+#pragma GCC unroll 8
+      for (index_t p = 1; p < parts; ++p) both += v[p];
+      return total(both);
+    }
+    /// Whether all numbers were finite: else they are not added.
+    bool into(Sums<U> to, index_t r) const {
+      const double squares = all_of(square);
+      if (!(squares <= __DBL_MAX__)) return false;
+      to.sum[r] += all_of(sum);
+      to.square[r] += squares;
+      return true;
+    }
+  };
+
+  /// Of a run with a NaN or an infinity (or squares beyond float64): out of line, as it is rare.
+  [[gnu::noinline]] static void add_finite(const U* x, index_t n, Above<U> above, Sums<U> to, index_t r) {
+    Adding adding(to.pivot + r);
+    U some[lanes];
+    for (index_t j = 0; j < n; j += lanes) {
+      to.left_out[r] += finite(x + j, n - j < lanes ? n - j : lanes, adding.pivots, above, some);
+      adding.take(some);
+    }
+    to.sum[r] += Adding::all_of(adding.sum);
+    to.square[r] += Adding::all_of(adding.square);
+  }
+
+  /// Of columns j ... j + lanes - 1, whose numbers are all finite.
+  template <index_t kRows>
+  static void add_columns(const U* const* x, index_t count, index_t j, Sums<U> to) {
+    const index_t rows = kRows == 0 ? count : kRows;
+    for (index_t p = j; p < j + lanes; p += wide) {
+      const Wide pivot = widen<kFormat>(to.pivot + p);
+      Wide sum = load_wide(to.sum + p), square = load_wide(to.square + p);
+      for (index_t r = 0; r < rows; ++r) add(x[r] + p, pivot, sum, square);
+      __builtin_memcpy(to.sum + p, &sum, sizeof sum);
+      __builtin_memcpy(to.square + p, &square, sizeof square);
+    }
+  }
+  /// Of columns j ... j + n - 1, n <= lanes, whatever their numbers.
+  [[gnu::noinline]] static void add_finite_columns(const U* const* x, index_t rows, index_t j, index_t n,
+                                                   Above<U> above, Sums<U> to) {
+    U pivot[lanes] = {}, some[lanes];
+    double sum[lanes] = {}, square[lanes] = {};
+    const auto copy = [n](auto* into, const auto* from) {
+      for (index_t k = 0; k < n; ++k) into[k] = from[k];
+    };
+    copy(pivot, to.pivot + j);
+    copy(sum, to.sum + j);
+    copy(square, to.square + j);
+    const Sums<U> here{pivot, sum, square, nullptr};
+    const U* const only = some;
+    for (index_t r = 0; r < rows; ++r) {
+      if (finite(x[r] + j, n, load(pivot), above, some) > 0) {
+        for (index_t k = 0; k < n; ++k) {
+          to.left_out[j + k] += static_cast<S>(static_cast<U>(x[r][j + k] & static_cast<U>(~sign))) >= above.infinity;
+        }
+      }
+      add_columns<1>(&only, 1, 0, here);
+    }
+    copy(to.sum + j, sum);
+    copy(to.square + j, square);
+  }
+  static bool all_finite(const U* const* x, index_t rows, index_t j, Above<U> above) {
+    V most{};
+    for (index_t r = 0; r < rows; ++r)
+      most = L::most(most, load(x[r] + j) & all(static_cast<S>(static_cast<U>(~sign))));
+    return L::count(L::less(all(static_cast<S>(above.infinity - 1)), most)) == 0;
+  }
+
   // ---- runs ----
 
   static void runs(const U* x, index_t runs, index_t step, index_t n, Above<U> above, Tallies tallies, U* counts,
-                   index_t pitch) {
+                   index_t pitch, Sums<U> sums) {
     const auto with = [&]<bool kFlip, bool kCounts>() {
       const Test<kFlip> test(above);
       const Special special(above);
       for (index_t r = 0; r < runs; ++r) {
-        run<kFlip, kCounts>(x + r * step, n, above, test, special, tallies, r, counts + (kCounts ? r * pitch : 0));
+        run<kFlip, kCounts>(x + r * step, n, above, test, special, tallies, r, counts + (kCounts ? r * pitch : 0),
+                            sums);
       }
     };
     if (above.flip) return counts ? with.template operator()<true, true>() : with.template operator()<true, false>();
@@ -78,7 +199,8 @@ struct Counting {
 
   template <bool kFlip, bool kCounts>
   static void run(const U* x, index_t n, Above<U> above, const Test<kFlip>& test, const Special& special,
-                  Tallies tallies, index_t r, U* counts) {
+                  Tallies tallies, index_t r, U* counts, Sums<U> sums) {
+    Adding adding(sums.pivot + (kSums ? r : 0));
     V most = all(static_cast<S>(sign));
     index_t sum = 0;
     bool rare = false;
@@ -90,6 +212,7 @@ struct Counting {
       sum += L::count(is);
       if constexpr (kCounts) store(counts + j, L::plus(load(counts + j), is));
       most = L::most(most, special.measure(v));
+      adding.take(x + j);
     }
     if constexpr (L::kPartial) {
       if (j < n) {
@@ -99,8 +222,19 @@ struct Counting {
         sum += L::count(is);
         if constexpr (kCounts) L::plus(counts + j, n - j, is);
         most = L::most(most, special.measure(v));
+        if constexpr (kSums) {
+          U rest[lanes];
+          store(rest, L::load(x + j, n - j, adding.pivots[0]));
+          adding.take(rest);
+        }
       }
     } else {
+      if constexpr (kSums) {
+        U rest[lanes];
+        store(rest, adding.pivots);
+        for (index_t k = j; k < n; ++k) rest[k - j] = x[k];
+        adding.take(rest);
+      }
       for (; j < n; ++j) {
         const bool is = on(x[j], above);
         sum += is;
@@ -109,6 +243,9 @@ struct Counting {
       }
     }
     tallies.on[r] += static_cast<std::uint32_t>(sum);
+    if constexpr (kSums) {
+      if (!adding.into(sums, r)) add_finite(x, n, above, sums, r);
+    }
     if (rare || special.any(most)) count_special(x, n, above, tallies.zero[r], tallies.nan[r]);
   }
 
@@ -129,11 +266,11 @@ struct Counting {
   // ---- columns ----
 
   static void columns(const U* const* x, index_t rows, index_t n, index_t ahead, Above<U> above, Lines<U> totals,
-                      U* counts, index_t pitch) {
+                      U* counts, index_t pitch, Sums<U> sums) {
     const auto with = [&]<bool kFlip, bool kCounts>() {
       if (rows == kTogether)
-        return columns_of<kFlip, kCounts, kTogether>(x, rows, n, ahead, above, totals, counts, pitch);
-      columns_of<kFlip, kCounts, 0>(x, rows, n, ahead, above, totals, counts, pitch);
+        return columns_of<kFlip, kCounts, kTogether>(x, rows, n, ahead, above, totals, counts, pitch, sums);
+      columns_of<kFlip, kCounts, 0>(x, rows, n, ahead, above, totals, counts, pitch, sums);
     };
     if (above.flip) return counts ? with.template operator()<true, true>() : with.template operator()<true, false>();
     return counts ? with.template operator()<false, true>() : with.template operator()<false, false>();
@@ -141,10 +278,10 @@ struct Counting {
 
   template <bool kFlip, bool kCounts, index_t kRows>
   static void columns_of(const U* const* x, index_t count, index_t n, index_t ahead, Above<U> above, Lines<U> totals,
-                         U* counts, index_t pitch) {
+                         U* counts, index_t pitch, Sums<U> sums) {
     const index_t rows = kRows == 0 ? count : kRows;
     const Test<kFlip> test(above);
-    const Special special(above);
+    const Special special(above, kSums ? 1 : 0);
     index_t j = 0;
     for (; j + lanes <= n; j += lanes) {
       V on = load(totals.on + j), most = all(static_cast<S>(sign));
@@ -160,7 +297,18 @@ struct Counting {
         most = L::most(most, special.measure(v));
       }
       store(totals.on + j, on);
-      if (special.any(most)) special_columns(x, rows, j, j + lanes, above, totals);
+      const bool rare = special.any(most);
+      if (rare) special_columns(x, rows, j, j + lanes, above, totals);
+      if constexpr (kSums) {
+        if (!rare || all_finite(x, rows, j, above)) {
+          add_columns<kRows>(x, rows, j, sums);
+        } else {
+          add_finite_columns(x, rows, j, lanes, above, sums);
+        }
+      }
+    }
+    if constexpr (kSums) {
+      if (j < n) add_finite_columns(x, rows, j, n - j, above, sums);
     }
     for (; j < n; ++j) {
       for (index_t r = 0; r < rows; ++r) {
@@ -194,6 +342,33 @@ struct Counting {
     }
   }
 
+  // ---- windows ----
+
+  static void window(const U* x, const Place* places, index_t count, index_t states, index_t n, S infinity, U* totals,
+                     U* counts, U* nan) {
+    const V magnitude = all(static_cast<S>(static_cast<U>(~sign))), none = all(static_cast<S>(sign));
+    const V limit = all(infinity);
+    for (index_t j = 0; j < n; j += lanes) {
+      V most = none, largest{}, found = all(static_cast<S>(places[0].number));
+      for (index_t p = 0; p < count; ++p) {
+        const V v = load(x + places[p].offset + j), size = v & magnitude, negative = v >> (8 * sizeof(U) - 1);
+        const V key = size > limit ? none : (size ^ negative) - negative;
+        found = key > most ? all(static_cast<S>(places[p].number)) : found;
+        most = L::most(most, key);
+        largest = L::most(largest, size);
+      }
+      for (index_t k = 1; k < states; ++k) {
+        const V is = (V)(found == all(static_cast<S>(k)));
+        U* const total = totals + (k - 1) * n + j;
+        store(total, load(total) - is);
+        if (counts == nullptr) continue;
+        U* const here = counts + (k - 1) * n + j;
+        store(here, load(here) - is);
+      }
+      if (L::count(L::less(limit, largest)) > 0) store(nan + j, load(nan + j) - (V)(largest > limit));
+    }
+  }
+
   // ---- bits ----
 
   static void signs(const U* x, index_t n, Above<U> above, unsigned char* bits) {
@@ -217,11 +392,14 @@ struct Counting {
     }
   }
 
-  static constexpr CountKernel<U> kernel{runs, columns, signs};
+  static constexpr CountKernel<U> kernel{runs, columns, window, signs};
 };
 
-constexpr Kernels kCounts{Counting<std::uint16_t>::kernel, Counting<std::uint32_t>::kernel,
-                          Counting<std::uint64_t>::kernel};
+constexpr Kernels kCounts{
+    Counting<std::uint16_t, Format::none>::kernel,    Counting<std::uint32_t, Format::none>::kernel,
+    Counting<std::uint64_t, Format::none>::kernel,    Counting<std::uint64_t, Format::float64>::kernel,
+    Counting<std::uint32_t, Format::float32>::kernel, Counting<std::uint16_t, Format::bfloat16>::kernel,
+    Counting<std::uint16_t, Format::float16>::kernel};
 
 }  // namespace
 }  // namespace netassay::complexity

@@ -31,14 +31,17 @@ template <class T>
 using Bits =
     std::conditional_t<sizeof(T) == 8, std::uint64_t, std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
 
-template <class U>
-const CountKernel<U>& kernel() {
-  if constexpr (sizeof(U) == 8) {
-    return kernels_here().eight;
-  } else if constexpr (sizeof(U) == 4) {
-    return kernels_here().four;
+template <class T>
+const CountKernel<Bits<T>>& kernel(bool sums) {
+  const Kernels& all = kernels_here();
+  if constexpr (sizeof(T) == 8) {
+    return sums ? all.float64 : all.eight;
+  } else if constexpr (sizeof(T) == 4) {
+    return sums ? all.float32 : all.four;
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    return sums ? all.bfloat16 : all.two;
   } else {
-    return kernels_here().two;
+    return sums ? all.float16 : all.two;
   }
 }
 

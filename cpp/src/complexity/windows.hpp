@@ -1,7 +1,7 @@
 #pragma once
-/// The windows of a pooling layer over maps, and which of a window's places holds the largest number.
+/// The windows of a pooling layer over maps.
 
-#include <limits>
+#include <span>
 #include <vector>
 
 #include "complexity/kernel.hpp"
@@ -38,37 +38,13 @@ class Windows {
 
   index_t count() const { return static_cast<index_t>(first_.size()) - 1; }
 
-  struct Found {
-    index_t place;
-    bool nan;
-  };
-  /// A NaN is less than any number; the first of equal ones is found, 0 and -0 being equal.
-  template <class U>
-  Found argmax(const U* x, index_t output, signed_of<U> infinity) const {
-    using S = signed_of<U>;
-    constexpr U sign = U{1} << (8 * sizeof(U) - 1);
-    const Where* const end = where_.data() + first_[static_cast<std::size_t>(output) + 1];
-    const Where* at = where_.data() + first_[static_cast<std::size_t>(output)];
-    Found found{at->place, false};
-    S most = std::numeric_limits<S>::min();
-    for (; at < end; ++at) {
-      const U bits = x[at->offset];
-      const auto size = static_cast<S>(static_cast<U>(bits & static_cast<U>(~sign)));
-      const bool nan = size > infinity;
-      const S key = nan ? std::numeric_limits<S>::min() : static_cast<S>((bits & sign) != 0 ? -size : size);
-      found.nan |= nan;
-      if (key > most) {
-        most = key;
-        found.place = at->place;
-      }
-    }
-    return found;
+  /// Those of a window that lie inside.
+  std::span<const Place> at(index_t output) const {
+    const std::size_t first = first_[static_cast<std::size_t>(output)];
+    return {where_.data() + first, first_[static_cast<std::size_t>(output) + 1] - first};
   }
 
  private:
-  struct Where {
-    index_t offset, place;
-  };
   /// The next index tuple in lexicographic order; false after the last.
   static bool advance(std::vector<index_t>& index, const std::vector<index_t>& extents) {
     for (std::size_t a = index.size(); a-- > 0;) {
@@ -79,7 +55,7 @@ class Windows {
   }
 
   std::vector<std::size_t> first_;
-  std::vector<Where> where_;
+  std::vector<Place> where_;
 };
 
 }  // namespace netassay::complexity

@@ -9,7 +9,14 @@ Window = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], bool]
 
 class Switching:
     def __init__(
-        self, *, thresholds: Sequence[float], window: Window | None, positions: bool, classes: int, patterns: bool
+        self,
+        *,
+        thresholds: Sequence[float],
+        window: Window | None,
+        positions: bool,
+        classes: int,
+        patterns: bool,
+        sums: bool,
     ) -> None: ...
     def update(
         self,
@@ -19,8 +26,9 @@ class Switching:
         layout: str,
         labels: NDArray[np.int64] | None,
         memory: float,
+        pooled: bool = False,
         threads: int = 0,
-    ) -> None: ...
+    ) -> NDArray[np.float64] | None: ...
     def merge(self, other: Switching) -> None: ...
     def clear(self) -> None: ...
     def copy(self) -> Switching: ...
@@ -43,6 +51,7 @@ class Switching:
         positions: bool,
         classes: int,
         patterns: bool,
+        sums: bool,
         counts: dict[str, Any],
     ) -> Switching: ...
 
@@ -53,6 +62,7 @@ def footprint(
     positions: bool,
     classes: int,
     patterns: bool,
+    sums: bool,
     units: int,
     shape: Sequence[int],
     samples: int,

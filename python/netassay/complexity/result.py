@@ -52,8 +52,12 @@ class Complexity:
             smallest.
         label_information: (C,) float64, bits: mutual information of a unit's state (channel rule) and the label,
             plug-in. None without classes.
+        mean, variance: (C,) float64, of a channel's finite numbers over samples and positions, in activation units and
+            these squared; the variance is that of the population, as BatchNorm normalises by. NaN where no number is
+            finite. None without sums.
         samples: n. positions: of a sample; None where that varied. observations: numbers of each channel.
-        zeros, nans: numbers that were zero; that were NaN (windows that held one).
+        zeros, nans: numbers that were zero; that were NaN (windows that held one). infinities: that were infinite, left
+            out of mean and variance as NaNs are; None without sums.
         rule, thresholds: what was counted.
         flags: "single_sample", "shape_varies" (position counts stopped, channel counts went on), "nan", "always" (some
             channel never switched), "no_positions" (they were not counted).
@@ -77,11 +81,14 @@ class Complexity:
     hamming: float | None
     effective_samples: Float64
     label_information: Float64 | None
+    mean: Float64 | None
+    variance: Float64 | None
     samples: int
     positions: int | None
     observations: int
     zeros: int
     nans: int
+    infinities: int | None
     rule: str
     thresholds: tuple[float, ...]
     flags: tuple[str, ...]
@@ -113,6 +120,7 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
         shape = (len(bits), *counts["shape"])
         by_position = entropy(position, samples).reshape(shape)
         corrected_positions = miller_madow(by_position, position.reshape(-1, *shape), samples, most)
+    mean, variance, infinities = _moments(counts, observations)
     varies = counts["shape_varies"]
     unlabelled = len(counts["class_observations"]) == 0
     flags = {
@@ -141,11 +149,14 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
         hamming=None if position is None or samples == 1 else hamming(position, samples),
         effective_samples=_read_only(effective_samples(counts, pieces)),
         label_information=None if unlabelled else _read_only(label_information(counts, bits, pieces)),
+        mean=mean,
+        variance=variance,
         samples=samples,
         positions=None if varies else math.prod(counts["shape"]),
         observations=observations,
         zeros=int(counts["zero"].sum()),
         nans=int(counts["nan"].sum()),
+        infinities=infinities,
         rule=rule,
         thresholds=thresholds,
         flags=tuple(name for name, holds in flags.items() if holds),
@@ -157,6 +168,16 @@ def _occupancy(state: Int64, total: int, pieces: bool) -> Int64:
     if not pieces:
         return np.full((1, *state.shape[1:]), total, np.int64)
     return np.concatenate([total - state.sum(axis=0, keepdims=True), state])
+
+
+def _moments(counts: dict[str, Any], observations: int) -> tuple[Float64 | None, Float64 | None, int | None]:
+    """(mean, variance, infinities)."""
+    finite = counts["finite"]
+    if len(finite) == 0:
+        return None, None, None
+    some = np.where(finite > 0, finite, np.nan)
+    infinities = int((observations - counts["nan"] - finite).sum())
+    return _read_only(counts["mean"] + 0 * some), _read_only(counts["scatter"] / some), infinities
 
 
 def _positions(counts: dict[str, Any], channel: Int64, pieces: bool) -> Int64 | None:

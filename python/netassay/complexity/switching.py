@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike
 
     Int64: TypeAlias = NDArray[np.int64]
+    Float64: TypeAlias = NDArray[np.float64]
 
 _LAYOUTS = ("rows", "channels_first", "channels_last")
 _NUMBERS = ("state", "zero", "nan", "square", "position", "class_state", "class_observations")
+_MOMENTS = ("finite", "mean", "scatter")
 #: One number for each axis of a window, or one for all.
 Size: TypeAlias = "int | Sequence[int]"
 
@@ -41,8 +43,8 @@ class Switching:
 
     0 and -0.0 are not above 0; denormals are, whatever the processor does with them; +inf is above every threshold,
     -inf and NaN above none. NaNs stay among the samples and are counted. All counts are exact integers: states of any
-    split of the data merge to the same bits in any order. A call that raises leaves the state as it was. Threads may
-    share one.
+    split of the data merge to the same bits in any order (sums, which are float64: within rounding). A call that
+    raises leaves the state as it was. Threads may share one.
 
     Args:
         rule: "relu", "leaky_relu", "prelu", "gate_sign" (smooth gates as GELU and SiLU): the sign; "relu6", "hardtanh":
@@ -55,6 +57,7 @@ class Switching:
         positions: keep counts of every position: 8 (K - 1) C |positions| bytes.
         classes: number of labels, for the information about them; update then takes labels.
         patterns: keep a bit for every sample, unit and position (two states only): see `patterns`.
+        sums: keep mean and variance of every unit's finite numbers, in float64, from the same read; not of "maxpool".
         kernel_size, stride, padding, dilation, ceil_mode: of "maxpool", as torch's MaxPool2d takes them; for other than
             two position axes kernel_size has one number for each.
         memory: bytes the state may come to take; None: what is available at the first update.
@@ -80,6 +83,7 @@ class Switching:
         positions: bool = True,
         classes: int | None = None,
         patterns: bool = False,
+        sums: bool = False,
         kernel_size: Size | None = None,
         stride: Size | None = None,
         padding: Size = 0,
@@ -94,7 +98,7 @@ class Switching:
         self._start(
             {
                 "rule": rule, "thresholds": list(thresholds), "layout": layout, "positions": bool(positions),
-                "classes": classes or 0, "patterns": bool(patterns),
+                "classes": classes or 0, "patterns": bool(patterns), "sums": bool(sums),
                 "window": None if window is None else [*map(list, window[:4]), window[4]],
             }
         )  # fmt: skip
@@ -115,7 +119,22 @@ class Switching:
 
     # ---- feeding it ----
 
-    def update(self, a: ArrayLike, labels: ArrayLike | None = None, *, threads: int | None = None) -> None:
+    @overload
+    def update(
+        self,
+        a: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        pooled: Literal[False] = False,
+        threads: int | None = None,
+    ) -> None: ...
+    @overload
+    def update(
+        self, a: ArrayLike, labels: ArrayLike | None = None, *, pooled: Literal[True], threads: int | None = None
+    ) -> Float64: ...
+    def update(
+        self, a: ArrayLike, labels: ArrayLike | None = None, *, pooled: bool = False, threads: int | None = None
+    ) -> Float64 | None:
         """Takes a batch before it returns.
 
         Args:
@@ -123,22 +142,27 @@ class Switching:
                 The first update fixes the number of units. Another shape of positions than before ends the counts of
                 positions, with the flag "shape_varies"; those of channels go on.
             labels: integers of shape (samples,), 0 ... classes - 1.
+            pooled: with sums: return the mean of each sample and unit over its positions, (samples, C) float64, from
+                the same read; NaN where one of its numbers is not finite.
             threads: at most so many; they never change the result.
 
         Raises:
             ShapeError, DTypeError, LayoutError, UnsupportedLayout, ForkError; DomainError: labels missing, not asked
-            for, or outside 0 ... classes - 1; LimitExceeded: the counts would pass the memory. The state is then
-            unchanged.
+            for, or outside 0 ... classes - 1, pooled without sums; LimitExceeded: the counts would pass the memory. The
+            state is then unchanged.
         """
         view = arrays.view(a, "Switching.update")
         layout = self._config["layout"]
         of = None if labels is None else _labels(labels, _samples(view.array.shape, layout))
+        if pooled and not self._config["sums"]:
+            raise DomainError("Switching.update: got pooled=True without sums, expected Switching(sums=True)")
         budget = math.inf
         if self._native.units == 0 or self._config["patterns"]:  # later on, patterns alone grow
             budget = self.nbytes + _memory.available() if self._memory is None else float(self._memory)
-        self._native.update(
-            view.array, view.dtype, layout=layout, labels=of, memory=budget, threads=_threads.resolve(threads)
-        )
+        return self._native.update(
+            view.array, view.dtype, layout=layout, labels=of, memory=budget, pooled=pooled,
+            threads=_threads.resolve(threads),
+        )  # fmt: skip
 
     def add_counts(
         self,
@@ -151,6 +175,9 @@ class Switching:
         square: ArrayLike | None = None,
         class_state: ArrayLike | None = None,
         class_samples: ArrayLike | None = None,
+        finite: ArrayLike | None = None,
+        mean: ArrayLike | None = None,
+        scatter: ArrayLike | None = None,
     ) -> None:
         """Takes counts that were made elsewhere (on another device), as `update` would have made them of a batch.
 
@@ -163,6 +190,7 @@ class Switching:
             square: (C,) or (K - 1, C): sum over samples of (positions in state k)^2. None: of one sample or without
                 positions, where it follows.
             class_state: (classes, C) or (classes, K - 1, C). class_samples: (classes,), samples with each label.
+            finite: (C,), with sums: finite numbers. mean, scatter: (C,) float64, their mean, sum of squares about it.
 
         Raises:
             ShapeError, DTypeError, DomainError: counts that do not fit together; the state is then unchanged.
@@ -170,6 +198,7 @@ class Switching:
         if self._config["patterns"]:
             raise DomainError("Switching.add_counts: got counts for a state with patterns, expected update")
         parts = _given_counts(self._config, samples, state, shape, zero, nan, square, class_state, class_samples)
+        parts |= _given_moments(self._config, finite, mean, scatter)
         self._native.merge(native.Switching.from_counts(**_options(self._config), counts=parts))
 
     def merge(self, other: Switching) -> None:
@@ -208,8 +237,8 @@ class Switching:
     def counts(self) -> dict[str, Any]:
         """All that is counted, as arrays: state (K - 1, C), zero and nan (C,), square (K - 1, C), position
         (K - 1, C, positions), class_state (classes, K - 1, C), class_observations (classes,), patterns (samples, words
-        of 64 bits; bit unit * positions + position, the lowest first), and samples, observations, units, shape,
-        shape_varies."""
+        of 64 bits; bit unit * positions + position, the lowest first), with sums finite, mean and scatter (C,), and
+        samples, observations, units, shape, shape_varies."""
         return self._native.counts()
 
     @property
@@ -254,14 +283,15 @@ class Switching:
         return {**self._config, "thresholds": list(self._config["thresholds"])}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """The state as named int64 arrays, for a state file; `from_tensors` makes it again, bit for bit."""
+        """The state as named arrays, int64 (mean and scatter: float64), for a state file; `from_tensors` makes it
+        again, bit for bit."""
         counts = self._native.counts()
         scalars = [counts["samples"], counts["observations"], counts["units"], int(counts["shape_varies"])]
         return {
             "counts": np.array(scalars, np.int64),
             "shape": np.array(counts["shape"], np.int64),
             "patterns": counts["patterns"].view(np.int64),
-            **{name: counts[name] for name in _NUMBERS},
+            **{name: counts[name] for name in (*_NUMBERS, *(_MOMENTS if self._config["sums"] else ()))},
         }
 
     @classmethod
@@ -270,6 +300,7 @@ class Switching:
         try:
             samples, observations, units, varies = (int(n) for n in tensors["counts"])
             counts: dict[str, Any] = {name: tensors[name] for name in _NUMBERS}
+            counts |= {name: tensors[name] for name in _MOMENTS} if config["sums"] else _no_moments()
             counts.update(samples=samples, observations=observations, units=units, shape_varies=bool(varies))
             counts["shape"] = [int(n) for n in tensors["shape"]]
             counts["patterns"] = np.ascontiguousarray(tensors["patterns"]).view(np.uint64)
@@ -321,6 +352,7 @@ def footprint(
     layout: str = "channels_first",
     positions: bool = True,
     classes: int | None = None,
+    sums: bool = False,
     kernel_size: Size | None = None,
     stride: Size | None = None,
     padding: Size = 0,
@@ -333,7 +365,7 @@ def footprint(
     17408
     """
     config = Switching(
-        rule=rule, threshold=threshold, layout=layout, positions=positions, classes=classes,
+        rule=rule, threshold=threshold, layout=layout, positions=positions, classes=classes, sums=sums,
         kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode,
     )._config  # fmt: skip
     axes = tuple(int(n) for n in shape)
@@ -345,7 +377,7 @@ def footprint(
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:
-    names = ("thresholds", "window", "positions", "classes", "patterns")
+    names = ("thresholds", "window", "positions", "classes", "patterns", "sums")
     return {name: config[name] for name in names}
 
 
@@ -412,3 +444,21 @@ def _given_counts(
         "class_observations": none if class_samples is None else _integers(class_samples, "class_samples") * count,
         "patterns": np.zeros(0, np.uint64),
     }  # fmt: skip
+
+
+def _given_moments(
+    config: dict[str, Any], finite: ArrayLike | None, mean: ArrayLike | None, scatter: ArrayLike | None
+) -> dict[str, Any]:
+    """What `Switching.from_counts` takes of sums."""
+    if finite is None or mean is None or scatter is None:
+        if config["sums"] or not (finite is None and mean is None and scatter is None):
+            raise DomainError(f"Switching.add_counts: got some of finite, mean and scatter with sums={config['sums']}")
+        return _no_moments()
+    return {
+        "finite": _integers(finite, "finite"), "mean": np.asarray(mean, np.float64),
+        "scatter": np.asarray(scatter, np.float64),
+    }  # fmt: skip
+
+
+def _no_moments() -> dict[str, Any]:
+    return {"finite": np.zeros(0, np.int64), "mean": np.zeros(0), "scatter": np.zeros(0)}
