@@ -128,7 +128,10 @@ def main() -> None:
     print("\n".join(shapes(found)))
     for labels in ("true", "random"):
         growth = found[labels][0][0].power_law(QUANTITIES["complexity"])
-        print(f"\ncomplexity against epoch, {labels} labels, first seed: {growth}")
+        print(f"\ncomplexity against epoch, {labels} labels, first seed: {growth.better} explains it better")
+        print(f"  power law: exponent {growth.slope:.3f}, R² {growth.r_squared:.2f}")
+        limit = f"limit {growth.limit:.3f}, reached at the rate of {growth.scale:.1f} epochs"
+        print(f"  saturation: {limit}, R² {growth.saturation_r_squared:.2f}")
     if options.json:
         content = {
             labels: [

@@ -117,7 +117,9 @@ def test_units_of_tokens_are_last_and_positions_are_their_places() -> None:
         model(tokens(6, 5))
     row = watch.report()["encoder.layers.0:relu"]
     assert row.complexity.channel_bits.shape == (16,)
-    assert row.complexity.position_bits.shape == (16, 5)
+    assert row.complexity.positions == 5
+    assert row.complexity.position_bits is None  # of a report; the state has them
+    assert watch.switching["encoder.layers.0:relu", 0, "train"].result().position_bits.shape == (16, 5)
     assert "layout_guessed" not in row.complexity.flags
 
 
@@ -153,7 +155,7 @@ def test_the_networks_totals_are_sums_and_means_over_units() -> None:
             model(data(4, 2, 8, 8, seed=seed))
     report = watch.report()
     total = report.totals["complexity"]["eval"]
-    bits = np.concatenate([row.complexity.position_bits.ravel() for row in report])
+    bits = np.concatenate([state.result().position_bits.ravel() for state in watch.switching.values()])
     assert total["sites"] == 7
     assert total["total_position"] == pytest.approx(bits.sum(), rel=1e-12)
     assert total["mean_position"] == pytest.approx(bits.mean(), rel=1e-12)
@@ -260,7 +262,7 @@ def test_a_mask_leaves_padding_out_and_what_is_left_are_rows_without_positions()
     expected = Switching(rule="relu", positions=False)
     expected.update(rows)
     assert result.samples == 3
-    assert result.position_bits.shape == (6,)  # rows without positions
+    assert result.positions == 1  # rows
     np.testing.assert_array_equal(result.channel_bits, expected.result().channel_bits)
     assert watch.report()["inner.0"].neuron_strength.count == rows.size
 

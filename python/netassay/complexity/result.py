@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from netassay.base.arrays import read_only
 from netassay.base.errors import TooFewRows
 
 from .rules import RULES
@@ -32,7 +33,8 @@ class Complexity:
 
     Attributes:
         channel_bits: (C,) float64, bits, in [0, log2 K]; 0 exactly where a unit never switches.
-        position_bits: (C, *positions) float64, bits. None: positions were not counted, or their shape has varied.
+        position_bits: (C, *positions) float64, bits. None: positions were not counted, or their shape has varied; in a
+            watch's report too, which keeps their mean and total alone.
         mean_channel, mean_position: bits per unit.
         total_channel, total_position: bits, sum over the units of the rule. The latter, and the former times the number
             of positions, bound the joint entropy of a sample's states from above.
@@ -131,24 +133,24 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
         "no_positions": position is None and not varies,
     }
     return Complexity(
-        channel_bits=_read_only(bits),
-        position_bits=None if by_position is None else _read_only(by_position),
+        channel_bits=read_only(bits),
+        position_bits=None if by_position is None else read_only(by_position),
         mean_channel=float(bits.mean()),
         mean_position=None if by_position is None else float(by_position.mean()),
         total_channel=float(bits.sum()),
         total_position=None if by_position is None else float(by_position.sum()),
-        channel_miller_madow=_read_only(corrected),
-        position_miller_madow=None if corrected_positions is None else _read_only(corrected_positions),
+        channel_miller_madow=read_only(corrected),
+        position_miller_madow=None if corrected_positions is None else read_only(corrected_positions),
         mean_channel_miller_madow=float(corrected.mean()),
         mean_position_miller_madow=None if corrected_positions is None else float(corrected_positions.mean()),
-        shares=_read_only(channel / observations),
+        shares=read_only(channel / observations),
         dead=_always(channel, observations, RULES[rule].dead),
         dead_position=None if position is None else _always(position, samples, RULES[rule].dead),
         linear=_always(channel, observations, _linear(rule, len(channel))),
         linear_position=None if position is None else _always(position, samples, _linear(rule, len(channel))),
         hamming=None if position is None or samples == 1 else hamming(position, samples),
-        effective_samples=_read_only(effective_samples(counts, pieces)),
-        label_information=None if unlabelled else _read_only(label_information(counts, bits, pieces)),
+        effective_samples=read_only(effective_samples(counts, pieces)),
+        label_information=None if unlabelled else read_only(label_information(counts, bits, pieces)),
         mean=mean,
         variance=variance,
         samples=samples,
@@ -177,7 +179,7 @@ def _moments(counts: dict[str, Any], observations: int) -> tuple[Float64 | None,
         return None, None, None
     some = np.where(finite > 0, finite, np.nan)
     infinities = int((observations - counts["nan"] - finite).sum())
-    return _read_only(counts["mean"] + 0 * some), _read_only(counts["scatter"] / some), infinities
+    return read_only(counts["mean"] + 0 * some), read_only(counts["scatter"] / some), infinities
 
 
 def _positions(counts: dict[str, Any], channel: Int64, pieces: bool) -> Int64 | None:
@@ -249,8 +251,3 @@ def _linear(rule: str, states: int) -> tuple[int, ...]:
 def _always(states: Int64, total: int, which: tuple[int, ...]) -> float | None:
     """Share of units that are always in one of these states; None where there is none such."""
     return float((states[list(which)] == total).any(axis=0).mean()) if which else None
-
-
-def _read_only(values: Float64) -> Float64:
-    values.flags.writeable = False
-    return values

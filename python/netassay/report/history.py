@@ -143,7 +143,8 @@ class History:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("History.plot: expected matplotlib to be installed (pip install 'netassay[report]')") from error
+            expected = "expected matplotlib to be installed (pip install 'netassay[report]')"
+            raise ImportError(f"History.plot: {expected}") from error
         chosen = quantities or tuple(name for name in self.quantities if "/" not in name)
         lines = {name: self[name] for name in chosen}
         if not lines:

@@ -234,7 +234,9 @@ class SwitchingProbe(Probe):
         return state.to_switching() if isinstance(state, DeviceSwitching) else state
 
     def results(self, state: Switching | DeviceSwitching) -> dict[str, Any]:
-        return {"complexity": self.host(state).result()}
+        """Without what each position has: of a large map that would be most of a report. `Watch.switching` keeps it."""
+        found = self.host(state).result()
+        return {"complexity": dataclasses.replace(found, position_bits=None, position_miller_madow=None)}
 
     def pack(self, state: Switching | DeviceSwitching) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
         host = self.host(state)

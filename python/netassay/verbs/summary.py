@@ -120,11 +120,11 @@ def _switching(results: Sequence[Any]) -> dict[str, Any]:
     """Bits of the network: sums, and means over all units; those of positions where every site has them."""
     found: dict[str, Any] = {"sites": len(results)}
     for rule in ("channel", "position"):
-        bits = [getattr(result, f"{rule}_bits") for result in results]
-        if all(values is not None for values in bits):
-            units = sum(values.size for values in bits)
-            total = float(sum(getattr(result, f"total_{rule}") for result in results))
-            found |= {f"total_{rule}": total, f"mean_{rule}": total / units if units else 0.0}
+        totals = [getattr(result, f"total_{rule}") for result in results]
+        if None not in totals:
+            places = (1 if rule == "channel" else result.positions for result in results)
+            units = sum(len(result.channel_bits) * count for result, count in zip(results, places, strict=True))
+            found |= {f"total_{rule}": float(sum(totals)), f"mean_{rule}": float(sum(totals)) / units}
     return found
 
 
