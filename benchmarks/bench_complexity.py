@@ -193,10 +193,9 @@ GROUPS = {
     ),
 }
 NOTES = (
-    "/ read: over one max |a| read with the same threads. torch x: (a > 0).sum, and torch's best form, over ours",
-    "with counts of positions, zeros, NaNs and the effective samples' squares, which torch's forms have not.",
-    "With sums: also mean and variance of every channel in float64.",
-    "Max-pooling: torch's max_pool2d with indices over ours.",
+    "/ read: over one max |a| read with the same threads. With sums: mean and variance of channels in float64 as well.",
+    "torch x: (a > 0).sum, and torch's best form, over ours with counts of positions, zeros, NaNs and the effective",
+    "samples' squares, which torch's forms have not. Max-pooling: torch's max_pool2d with indices over ours.",
 )
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ struct Counting {
       if constexpr (kSums) {
         U same[lanes];
         pivots = all(static_cast<S>(*of));
-        for (U& one : same) one = *of;
+        for (U& one : same) one = *of;  // GCC 12 fails on one store of `pivots`
         pivot = widen<kFormat>(same);
       }
     }
@@ -176,8 +176,9 @@ struct Counting {
   }
   static bool all_finite(const U* const* x, index_t rows, index_t j, Above<U> above) {
     V most{};
-    for (index_t r = 0; r < rows; ++r)
+    for (index_t r = 0; r < rows; ++r) {
       most = L::most(most, load(x[r] + j) & all(static_cast<S>(static_cast<U>(~sign))));
+    }
     return L::count(L::less(all(static_cast<S>(above.infinity - 1)), most)) == 0;
   }
 
