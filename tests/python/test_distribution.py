@@ -161,7 +161,7 @@ def test_nan_and_infinity_are_left_out_and_counted(dtype: str, n: int) -> None:
         assert state.result().flags == ("nonfinite",)
         tensors = state.tensors()
         tensors["totals"][3] = 0
-        assert bits(Distribution.from_tensors(tensors)) == bits(without)
+        assert bits(Distribution.from_tensors({}, tensors)) == bits(without)
     none = of(np.full(5, np.nan, dtype))
     assert (none.count, none.nonfinite) == (0, 5)
     with pytest.raises(TooFewRows, match=r"result: got no finite values \(5 left out\), expected one"):
@@ -322,7 +322,7 @@ COPIES: dict[str, Callable[[Distribution, Path], Distribution]] = {
     "copy.copy": lambda d, path: copy.copy(d),
     "deepcopy": lambda d, path: copy.deepcopy(d),
     "pickle": lambda d, path: pickle.loads(pickle.dumps(d)),
-    "tensors": lambda d, path: Distribution.from_tensors(d.tensors()),
+    "tensors": lambda d, path: Distribution.from_tensors(d.config(), d.tensors()),
     "file": lambda d, path: (d.save(path), Distribution.load(path))[1],
 }
 
@@ -424,7 +424,7 @@ def test_tensors_that_no_state_has_are_refused(tmp_path: Path) -> None:
     ]
     for tensors in wrong:
         with pytest.raises(StateError, match="Distribution: the tensors do not make a state"):
-            Distribution.from_tensors(tensors)
+            Distribution.from_tensors({}, tensors)
     state.save(tmp_path / "state")
     raw = (tmp_path / "state").read_bytes()
     (tmp_path / "state").write_bytes(raw[:-1])

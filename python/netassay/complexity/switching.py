@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
 from netassay._core import complexity as native
-from netassay.base import arrays, statefile
+from netassay.base import arrays
 from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.errors import DomainError, DTypeError, LayoutError, ShapeError, StateError
+from netassay.base.state import State
 
 from .result import Complexity, complexity_of
 from .rules import thresholds_of, window_of
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
     from netassay.base.arrays import ArrayLike
@@ -34,7 +33,7 @@ _MOMENTS = ("finite", "mean", "scatter")
 Size: TypeAlias = "int | Sequence[int]"
 
 
-class Switching:
+class Switching(State):
     """Counts of how often units switch between the linear pieces of their nonlinearity; merge makes one of many.
 
     What is taken is the *input* of the nonlinearity. The state of a number a is how many thresholds t it is above,
@@ -72,7 +71,8 @@ class Switching:
     [1.0, 0.0, 0.0]
     """
 
-    __slots__ = ("__weakref__", "_config", "_memory", "_native")
+    __slots__ = ("_config", "_memory", "_native")
+    kind = "switching"
 
     def __init__(
         self,
@@ -213,13 +213,6 @@ class Switching:
             raise DomainError(f"Switching.merge: got rule {other.rule!r}, expected {self.rule!r}")
         self._native.merge(other._native)
 
-    def __add__(self, other: Switching) -> Switching:
-        if not isinstance(other, Switching):
-            return NotImplemented
-        total = self.copy()
-        total.merge(other)
-        return total
-
     def clear(self) -> None:
         """Forgets all that was seen, the number of units too, and keeps the memory."""
         self._native.clear()
@@ -272,12 +265,6 @@ class Switching:
         copied._memory = self._memory
         return copied
 
-    def __copy__(self) -> Switching:
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Switching:
-        return self.copy()
-
     def config(self) -> dict[str, Any]:
         """The options, as JSON can hold them; `from_tensors` takes them."""
         return {**self._config, "thresholds": list(self._config["thresholds"])}
@@ -295,7 +282,7 @@ class Switching:
         }
 
     @classmethod
-    def from_tensors(cls, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Switching:
+    def from_tensors(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Switching:
         """The state whose `config()` and `tensors()` these are. Raises StateError when they do not fit together."""
         try:
             samples, observations, units, varies = (int(n) for n in tensors["counts"])
@@ -310,24 +297,6 @@ class Switching:
             return cls._wrap(dict(config), native.Switching.from_counts(**_options(config), counts=counts))
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"Switching: the tensors do not make a state ({error})") from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config(), "counts": self._native.counts()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._config = state["config"]
-        self._native = native.Switching.from_counts(**_options(self._config), counts=state["counts"])
-        self._memory = None
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state to a file (safetensors), whole or not at all."""
-        statefile.save(path, kind="switching", config=self.config(), tensors=self.tensors())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Switching:
-        """The state that `save` wrote; it continues bit for bit. Raises StateError for a file that is not one."""
-        config, tensors = statefile.load(path, kind="switching")
-        return cls.from_tensors(config, tensors)
 
 
 def complexity(

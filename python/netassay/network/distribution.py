@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netassay._core import network as native
-from netassay.base import arrays, statefile
+from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import StateError, TooFewRows
+from netassay.base.state import State
 
 from .links import QUANTILES, Float64, shares
 
 if TYPE_CHECKING:
-    import os
-
     from netassay.base.arrays import ArrayLike
 
 _PARTS = ("totals", "moments", "keys", "counts")
@@ -67,7 +66,7 @@ class Values:
         return math.sqrt(self.variance)
 
 
-class Distribution:
+class Distribution(State):
     """Streamed values: moments, extremes, zeros and a histogram; merge makes one of many.
 
     A NaN or an infinity is left out and counted: the state equals the one without it. Counts, extremes and quantiles
@@ -87,7 +86,8 @@ class Distribution:
     (5, 2.0, 2.0, 0.8, [0.0, 4.0], ('nonfinite',))
     """
 
-    __slots__ = ("__weakref__", "_native")
+    __slots__ = ("_native",)
+    kind = "distribution"
 
     def __init__(self) -> None:
         self._native = native.Distribution()
@@ -120,13 +120,6 @@ class Distribution:
             raise TypeError(f"Distribution.merge: got {type(other).__name__}, expected Distribution")
         self._native.merge(other._native)
 
-    def __add__(self, other: Distribution) -> Distribution:
-        if not isinstance(other, Distribution):
-            return NotImplemented
-        total = self.copy()
-        total.merge(other)
-        return total
-
     def clear(self) -> None:
         """Forgets all values."""
         self._native.clear()
@@ -134,12 +127,6 @@ class Distribution:
     def copy(self) -> Distribution:
         """A state of its own with the same content."""
         return Distribution._wrap(self._native.copy())
-
-    def __copy__(self) -> Distribution:
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Distribution:
-        return self.copy()
 
     @property
     def count(self) -> int:
@@ -185,33 +172,21 @@ class Distribution:
             tuple(flag for flag, holds in flags.items() if holds),
         )  # fmt: skip
 
-    def __getstate__(self) -> dict[str, NDArray[Any]]:
-        return self.tensors()
-
-    def __setstate__(self, state: dict[str, NDArray[Any]]) -> None:
-        self._native = native.Distribution.from_parts(**state)
+    def config(self) -> dict[str, Any]:
+        """Nothing: there are no options."""
+        return {}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The state as named arrays (int64, float64), for a state file; `from_tensors` makes it again exactly."""
         return dict(zip(_PARTS, self._native.parts(), strict=True))
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, NDArray[Any]]) -> Distribution:
+    def from_tensors(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Distribution:
         """The state whose `tensors()` these are. Raises StateError when they do not fit together."""
         try:
             return cls._wrap(native.Distribution.from_parts(**{name: tensors[name] for name in _PARTS}))
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"Distribution: the tensors do not make a state ({error})") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state to a file (safetensors), whole or not at all."""
-        statefile.save(path, kind="distribution", config={}, tensors=self.tensors())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Distribution:
-        """The state that `save` wrote. Raises StateError for a file that is not one."""
-        _, tensors = statefile.load(path, kind="distribution")
-        return cls.from_tensors(tensors)
 
     def __repr__(self) -> str:
         left_out = f", nonfinite={self.nonfinite}" if self.nonfinite else ""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from netassay import _core
-from netassay.base import arrays, statefile
+from netassay.base import arrays
 from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.errors import StateError
+from netassay.base.state import State
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
     from netassay.base.arrays import ArrayLike
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 _PARTS = ("pivot", "offset", "third", "scatter", "waiting_narrow", "waiting_wide")
 
 
-class Moments:
+class Moments(State):
     """Streaming mean and scatter matrix of rows; merge makes one of many.
 
     n = rows, mean m = (1/n) sum x, scatter M = sum (x - m)(x - m)^T, covariance M / n (Chan, Golub, LeVeque 1979).
@@ -49,7 +48,8 @@ class Moments:
     (2, [2.0, 2.0], [[1.0, 0.0], [0.0, 0.0]])
     """
 
-    __slots__ = ("__weakref__", "_native")
+    __slots__ = ("_native",)
+    kind = "moments"
 
     def __init__(
         self, width: int, *, precision: str = "high", fourth: bool = False, memory: float | None = None
@@ -98,13 +98,6 @@ class Moments:
             raise TypeError(f"Moments.merge: got {type(other).__name__}, expected Moments")
         self._native.merge(other._native, threads=_threads.resolve(threads))
 
-    def __add__(self, other: Moments) -> Moments:
-        if not isinstance(other, Moments):
-            return NotImplemented
-        total = self.copy()
-        total.merge(other)
-        return total
-
     def clear(self) -> None:
         """Forgets all rows and keeps the memory."""
         self._native.clear()
@@ -112,12 +105,6 @@ class Moments:
     def copy(self) -> Moments:
         """A state of its own with the same content."""
         return Moments._wrap(self._native.copy())
-
-    def __copy__(self) -> Moments:
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Moments:
-        return self.copy()
 
     @property
     def width(self) -> int:
@@ -173,14 +160,9 @@ class Moments:
         """Sum of |x - mean|^4. Raises DomainError unless kept."""
         return self._native.fourth(threads=_threads.resolve(None))
 
-    def _config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
+        """Width, precision, and whether fourth moments are kept."""
         return {"width": self.width, "precision": self.precision, "fourth": self.keeps_fourth}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"config": self._config(), "parts": self._native.parts()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._native = _core.saturation.Moments.from_parts(**state["config"], parts=state["parts"])
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The state as named arrays, for a state file; `from_tensors` makes it again, bit for bit."""
@@ -190,7 +172,7 @@ class Moments:
         return {"counts": scalars, "fourth": fourth, **{name: parts[name] for name in _PARTS}}
 
     @classmethod
-    def from_tensors(cls, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Moments:
+    def from_tensors(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Moments:
         """The state whose `tensors()` these are. Raises StateError when they do not fit together."""
         try:
             parts: dict[str, Any] = {name: tensors[name] for name in _PARTS}
@@ -199,16 +181,6 @@ class Moments:
             return cls._wrap(_core.saturation.Moments.from_parts(**config, parts=parts))
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"Moments: the tensors do not make a state ({error})") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state to a file (safetensors), whole or not at all."""
-        statefile.save(path, kind="moments", config=self._config(), tensors=self.tensors())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Moments:
-        """The state that `save` wrote; it continues bit for bit. Raises StateError for a file that is not one."""
-        config, tensors = statefile.load(path, kind="moments")
-        return cls.from_tensors(config, tensors)
 
     def __repr__(self) -> str:
         left_out = f", nonfinite={self.nonfinite}" if self.nonfinite else ""

@@ -16,6 +16,7 @@ import numpy as np
 
 from netassay import saturation as _saturation
 from netassay.base.errors import NonFinite, TooFewRows
+from netassay.base.state import State
 from netassay.complexity import Switching
 from netassay.complexity import footprint as footprint_of_counts
 from netassay.network import Distribution
@@ -53,8 +54,9 @@ def on_host(tensor: Tensor) -> bool:
 class Probe(ABC):
     """How one measure keeps what it is shown."""
 
-    #: Under which its states are kept.
+    #: Under which its states are kept, and what they are on the host.
     measure: ClassVar[str]
+    kept: ClassVar[type[State]]
 
     def refuses(self, shown: Shown) -> str:
         """Why this cannot be measured at all; "" where it can."""
@@ -94,19 +96,16 @@ class Probe(ABC):
     def results(self, state: Any) -> dict[str, Any]:
         """Results by their name in a row."""
 
-    @abstractmethod
     def pack(self, state: Any) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-        """A state as configuration and arrays."""
-
-    @abstractmethod
-    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
-        """The state that `pack` took apart."""
+        """A state as configuration and arrays, which `kept` makes a state again."""
+        host = self.host(state)
+        return host.config(), host.tensors()
 
 
 class SaturationProbe(Probe):
     """Moments of a layer's outputs."""
 
-    measure = "saturation"
+    measure, kept = "saturation", Moments
 
     def __init__(self, precision: str, delta: float) -> None:
         self.precision, self.delta = precision, delta
@@ -169,12 +168,6 @@ class SaturationProbe(Probe):
             "effective_dimension": _saturation.effective_dimension(spectrum),
         }
 
-    def pack(self, state: Moments | DeviceMoments) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-        return {"width": state.width}, self.host(state).tensors()
-
-    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Moments:
-        return Moments.from_tensors({**config, "precision": self.precision, "fourth": False}, tensors)
-
 
 class SwitchingProbe(Probe):
     """How often the units of a site switch, counted on what enters it.
@@ -183,7 +176,7 @@ class SwitchingProbe(Probe):
         positions: whether positions are units of their own beside channels.
     """
 
-    measure = "complexity"
+    measure, kept = "complexity", Switching
     #: Configurations that are remembered.
     MOST: ClassVar[int] = 256
 
@@ -238,17 +231,11 @@ class SwitchingProbe(Probe):
         found = self.host(state).result()
         return {"complexity": dataclasses.replace(found, position_bits=None, position_miller_madow=None)}
 
-    def pack(self, state: Switching | DeviceSwitching) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-        host = self.host(state)
-        return host.config(), host.tensors()
-
-    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Switching:
-        return Switching.from_tensors(config, tensors)
-
 
 class ValuesProbe(Probe):
     """How values are distributed: those that layers put out, or those that sites do."""
 
+    kept = Distribution
     #: Bytes for values whose magnitudes span 64 factors of two; far fewer as a rule.
     ROOM: ClassVar[int] = 1 << 16
 
@@ -273,12 +260,6 @@ class ValuesProbe(Probe):
             return {self.measure: state.result()}
         except TooFewRows:
             return {self.measure: None}
-
-    def pack(self, state: Distribution) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-        return {}, state.tensors()
-
-    def unpack(self, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Distribution:
-        return Distribution.from_tensors(tensors)
 
 
 class StrengthProbe(ValuesProbe):

@@ -306,7 +306,7 @@ class Watch:
             for index, kept in enumerate(progress["entries"]):
                 parts = {name.split(".", 1)[1]: part for name, part in tensors.items() if name.startswith(f"{index}.")}
                 key = Key(*(kept[part] for part in Key._fields))
-                state = self._recorder.probes[key.measure].unpack(kept["state"], parts)
+                state = self._recorder.probes[key.measure].kept.from_tensors(kept["state"], parts)
                 entries[key] = Entry(state, kept["calls"], kept["most"], frozenset(kept["flags"]))
             draws, kinds, passes = (dict(progress[part]) for part in ("draws", "kinds", "passes"))
         except (KeyError, TypeError, ValueError) as error:
