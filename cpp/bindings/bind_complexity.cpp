@@ -1,30 +1,15 @@
 #include <pybind11/stl.h>
 
-#include <mutex>
-
 #include "bind.hpp"
 #include "convert.hpp"
 #include "netassay/complexity.hpp"
+#include "shared.hpp"
 
 namespace netassay::bindings {
 namespace {
 
 using Labels = py::array_t<std::int64_t, py::array::c_style>;
 using Window = std::tuple<std::vector<index_t>, std::vector<index_t>, std::vector<index_t>, std::vector<index_t>, bool>;
-
-// A state that several Python threads may use at once. The mutex is taken after the GIL is released.
-struct SharedSwitching {
-  explicit SharedSwitching(Switching s) : switching(std::move(s)) {}
-  Switching switching;
-  std::mutex mutex;
-
-  template <class Use>
-  auto locked(Use&& use) {
-    const py::gil_scoped_release free;
-    const std::lock_guard lock(mutex);
-    return use(switching);
-  }
-};
 
 SwitchingOptions options(const std::vector<double>& thresholds, const std::optional<Window>& window, bool positions,
                          index_t classes, bool patterns, bool sums) {
@@ -56,7 +41,7 @@ void with_activations(const py::array& x, const std::string& tag, const std::str
 }
 
 /// Means of every sample and unit, (samples, units), or None.
-std::optional<py::array_t<double>> update(SharedSwitching& self, const py::array& x, const std::string& dtype,
+std::optional<py::array_t<double>> update(Shared<Switching>& self, const py::array& x, const std::string& dtype,
                                           const std::string& layout, const std::optional<Labels>& labels, double memory,
                                           bool pooled, int threads) {
   std::optional<py::array_t<double>> means;
@@ -73,15 +58,9 @@ std::optional<py::array_t<double>> update(SharedSwitching& self, const py::array
   return means;
 }
 
-void merge(SharedSwitching& self, SharedSwitching& other) {
+void merge(Shared<Switching>& self, Shared<Switching>& other) {
   const py::gil_scoped_release free;
-  std::unique_lock mine(self.mutex, std::defer_lock), theirs(other.mutex, std::defer_lock);
-  if (&self == &other) {
-    mine.lock();
-  } else {
-    std::lock(mine, theirs);
-  }
-  self.switching.merge(other.switching);
+  locked_both(self, other, [](Switching& s, const Switching& from) { s.merge(from); });
 }
 
 template <class T>
@@ -91,13 +70,13 @@ py::array_t<T> shaped(std::vector<T>&& values, std::vector<py::ssize_t> shape) {
   return py::array_t<T>(std::move(shape), owned->data(), owner);
 }
 
-py::dict counts(SharedSwitching& self) {
-  SwitchingCounts c = self.locked([](Switching& s) { return s.counts(); });
-  const auto states = static_cast<py::ssize_t>(self.switching.options().states() - 1);
-  const auto classes = static_cast<py::ssize_t>(self.switching.options().classes);
+py::dict counts(Shared<Switching>& self) {
+  SwitchingCounts c = self.locked(&Switching::counts);
+  const auto states = static_cast<py::ssize_t>(self.state.options().states() - 1);
+  const auto classes = static_cast<py::ssize_t>(self.state.options().classes);
   const auto units = static_cast<py::ssize_t>(c.units), positions = static_cast<py::ssize_t>(c.positions());
   const auto words = c.patterns.empty() ? 0 : static_cast<py::ssize_t>(c.words());
-  const py::ssize_t sums = self.switching.options().sums ? units : 0;
+  const py::ssize_t sums = self.state.options().sums ? units : 0;
   py::dict out;
   out["samples"] = c.samples;
   out["observations"] = c.observations;
@@ -118,7 +97,7 @@ py::dict counts(SharedSwitching& self) {
   return out;
 }
 
-std::unique_ptr<SharedSwitching> from_counts(const SwitchingOptions& how, const py::dict& values) {
+std::unique_ptr<Shared<Switching>> from_counts(const SwitchingOptions& how, const py::dict& values) {
   const auto numbers = [&](const char* key) {
     return vector(py::cast<py::array_t<std::int64_t, py::array::c_style>>(values[key]));
   };
@@ -142,7 +121,7 @@ std::unique_ptr<SharedSwitching> from_counts(const SwitchingOptions& how, const 
   c.mean = reals("mean");
   c.scatter = reals("scatter");
   c.patterns = vector(py::cast<py::array_t<std::uint64_t, py::array::c_style>>(values["patterns"]));
-  return std::make_unique<SharedSwitching>(Switching::from_counts(how, std::move(c)));
+  return std::make_unique<Shared<Switching>>(Switching::from_counts(how, std::move(c)));
 }
 
 }  // namespace
@@ -151,10 +130,10 @@ void bind_complexity(py::module_& core) {
   py::module_ m = core.def_submodule("complexity", "How often units switch.");
   const auto threads = py::arg("threads") = 0;
 
-  py::class_<SharedSwitching>(m, "Switching", "Counts of states, mergeable.")
+  py::class_<Shared<Switching>>(m, "Switching", "Counts of states, mergeable.")
       .def(py::init([](const std::vector<double>& thresholds, const std::optional<Window>& window, bool positions,
                        index_t classes, bool patterns, bool sums) {
-             return std::make_unique<SharedSwitching>(
+             return std::make_unique<Shared<Switching>>(
                  Switching(options(thresholds, window, positions, classes, patterns, sums)));
            }),
            py::kw_only(), py::arg("thresholds"), py::arg("window"), py::arg("positions"), py::arg("classes"),
@@ -162,22 +141,16 @@ void bind_complexity(py::module_& core) {
       .def("update", &update, py::arg("x"), py::arg("dtype"), py::kw_only(), py::arg("layout"), py::arg("labels"),
            py::arg("memory"), py::arg("pooled") = false, threads)
       .def("merge", &merge, py::arg("other"))
-      .def("clear", [](SharedSwitching& s) { s.locked([](Switching& x) { x.clear(); }); })
-      .def("copy",
-           [](SharedSwitching& s) {
-             return std::make_unique<SharedSwitching>(s.locked([](Switching& x) { return x; }));
-           })
+      .def("clear", [](Shared<Switching>& s) { s.locked(&Switching::clear); })
+      .def("copy", &Shared<Switching>::copy)
       .def_property_readonly(
-          "samples", [](SharedSwitching& s) { return s.locked([](Switching& x) { return x.counts().samples; }); })
-      .def_property_readonly("units",
-                             [](SharedSwitching& s) { return s.locked([](Switching& x) { return x.counts().units; }); })
-      .def_property_readonly("states", [](SharedSwitching& s) { return s.switching.options().states(); })
-      .def_property_readonly("nbytes",
-                             [](SharedSwitching& s) { return s.locked([](Switching& x) { return x.bytes(); }); })
-      .def("channel_bits",
-           [](SharedSwitching& s) { return array(s.locked([](Switching& x) { return x.channel_bits(); })); })
-      .def("position_bits",
-           [](SharedSwitching& s) { return array(s.locked([](Switching& x) { return x.position_bits(); })); })
+          "samples", [](Shared<Switching>& s) { return s.locked([](Switching& x) { return x.counts().samples; }); })
+      .def_property_readonly(
+          "units", [](Shared<Switching>& s) { return s.locked([](Switching& x) { return x.counts().units; }); })
+      .def_property_readonly("states", [](Shared<Switching>& s) { return s.state.options().states(); })
+      .def_property_readonly("nbytes", [](Shared<Switching>& s) { return s.locked(&Switching::bytes); })
+      .def("channel_bits", [](Shared<Switching>& s) { return array(s.locked(&Switching::channel_bits)); })
+      .def("position_bits", [](Shared<Switching>& s) { return array(s.locked(&Switching::position_bits)); })
       .def("counts", &counts)
       .def_static(
           "from_counts",

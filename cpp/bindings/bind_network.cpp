@@ -1,11 +1,11 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "bind.hpp"
 #include "convert.hpp"
 #include "netassay/network.hpp"
+#include "shared.hpp"
 
 namespace netassay::bindings {
 namespace {
@@ -58,44 +58,25 @@ py::array_t<double> grid() {
   return array(std::vector<double>(edges.begin(), edges.end()));
 }
 
-// A state that several Python threads may use at once. The mutex is taken after the GIL is released.
-struct SharedDistribution {
-  Distribution values;
-  std::mutex mutex;
-
-  template <class Use>
-  auto locked(Use&& use) {
-    const py::gil_scoped_release free;
-    const std::lock_guard lock(mutex);
-    return use(values);
-  }
-};
-
-std::unique_ptr<SharedDistribution> shared(const Distribution& values) {
-  auto out = std::make_unique<SharedDistribution>();
-  out->values = values;
-  return out;
-}
-
-void update(SharedDistribution& self, const py::array& x, const std::string& dtype, int threads) {
+void update(Shared<Distribution>& self, const py::array& x, const std::string& dtype, int threads) {
   constexpr const char* kName = "Distribution.update";
   with_rows(x, dtype, unit_axis(x, "rows", kName), kName, [&](const auto& rows) {
     self.locked([&](Distribution& values) { values.update(rows, execution(threads)); });
   });
 }
 
-void merge(SharedDistribution& self, SharedDistribution& other) {
+void merge(Shared<Distribution>& self, Shared<Distribution>& other) {
   const Distribution theirs = other.locked([](Distribution& values) { return values; });
   self.locked([&](Distribution& values) { values.merge(theirs); });
 }
 
-py::tuple described(SharedDistribution& self, const std::vector<double>& quantiles) {
-  const LinkStatistics values = self.locked([](Distribution& d) { return d.statistics(); });
+py::tuple described(Shared<Distribution>& self, const std::vector<double>& quantiles) {
+  const LinkStatistics values = self.locked(&Distribution::statistics);
   return described(values, quantiles);
 }
 
-py::tuple parts(SharedDistribution& self) {
-  const Distribution::Parts p = self.locked([](Distribution& values) { return values.parts(); });
+py::tuple parts(Shared<Distribution>& self) {
+  const Distribution::Parts p = self.locked(&Distribution::parts);
   const LinkStatistics& t = p.totals;
   const auto whole = [](std::uint64_t count) { return static_cast<std::int64_t>(count); };
   const std::vector<std::int64_t> counts{whole(t.count),     whole(t.zeros), whole(p.positives),
@@ -106,9 +87,9 @@ py::tuple parts(SharedDistribution& self) {
 
 using Counts = py::array_t<std::int64_t, py::array::c_style>;
 
-std::unique_ptr<SharedDistribution> from_parts(const Counts& counts,
-                                               const py::array_t<double, py::array::c_style>& moments,
-                                               const Counts& keys, const Counts& times) {
+std::unique_ptr<Shared<Distribution>> from_parts(const Counts& counts,
+                                                 const py::array_t<double, py::array::c_style>& moments,
+                                                 const Counts& keys, const Counts& times) {
   NETASSAY_REQUIRE(counts.size() == 6 && moments.size() == 7, ShapeError, "Distribution.from_parts: got ",
                    counts.size(), " counts and ", moments.size(), " moments, expected 6 and 7");
   const std::vector<std::int64_t> n = vector(counts);
@@ -124,7 +105,7 @@ std::unique_ptr<SharedDistribution> from_parts(const Counts& counts,
   p.totals.second = m[2], p.totals.third = m[3], p.totals.fourth = m[4];
   p.totals.minimum = m[5], p.totals.maximum = m[6];
   p.keys = vector(keys), p.counts = vector(times);
-  return shared(Distribution::from_parts(p));
+  return std::make_unique<Shared<Distribution>>(Distribution::from_parts(p));
 }
 
 }  // namespace
@@ -138,21 +119,17 @@ void bind_network(py::module_& core) {
         "Sums of w, |w| and w^2 of every row, then of every column.");
   m.def("link_survey", &link_survey_of, py::arg("weight"), py::arg("dtype"), py::kw_only(), py::arg("quantiles"),
         threads, "(link_weights, sums) of one read.");
-  py::class_<SharedDistribution>(m, "Distribution", "Values that stream by.")
+  py::class_<Shared<Distribution>>(m, "Distribution", "Values that stream by.")
       .def(py::init<>())
       .def("update", &update, py::arg("x"), py::arg("dtype"), py::kw_only(), threads)
       .def("merge", &merge, py::arg("other"))
-      .def("clear", [](SharedDistribution& s) { s.locked([](Distribution& d) { d = {}; }); })
-      .def("copy", [](SharedDistribution& s) { return shared(s.locked([](Distribution& d) { return d; })); })
-      .def_property_readonly("count",
-                             [](SharedDistribution& s) { return s.locked([](Distribution& d) { return d.count(); }); })
-      .def_property_readonly(
-          "nonfinite", [](SharedDistribution& s) { return s.locked([](Distribution& d) { return d.nonfinite(); }); })
-      .def_property_readonly(
-          "positives", [](SharedDistribution& s) { return s.locked([](Distribution& d) { return d.positives(); }); })
-      .def_property_readonly("nbytes",
-                             [](SharedDistribution& s) { return s.locked([](Distribution& d) { return d.bytes(); }); })
-      .def("result", py::overload_cast<SharedDistribution&, const std::vector<double>&>(&described), py::kw_only(),
+      .def("clear", [](Shared<Distribution>& s) { s.locked([](Distribution& d) { d = {}; }); })
+      .def("copy", &Shared<Distribution>::copy)
+      .def_property_readonly("count", [](Shared<Distribution>& s) { return s.locked(&Distribution::count); })
+      .def_property_readonly("nonfinite", [](Shared<Distribution>& s) { return s.locked(&Distribution::nonfinite); })
+      .def_property_readonly("positives", [](Shared<Distribution>& s) { return s.locked(&Distribution::positives); })
+      .def_property_readonly("nbytes", [](Shared<Distribution>& s) { return s.locked(&Distribution::bytes); })
+      .def("result", py::overload_cast<Shared<Distribution>&, const std::vector<double>&>(&described), py::kw_only(),
            py::arg("quantiles"))
       .def("parts", &parts)
       .def_static("from_parts", &from_parts, py::arg("totals"), py::arg("moments"), py::arg("keys"), py::arg("counts"));

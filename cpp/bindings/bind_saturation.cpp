@@ -1,29 +1,14 @@
 #include <pybind11/stl.h>
 
-#include <mutex>
-
 #include "bind.hpp"
 #include "convert.hpp"
 #include "netassay/saturation.hpp"
+#include "shared.hpp"
 
 namespace netassay::bindings {
 namespace {
 
 using Rows = py::array_t<double, py::array::c_style>;
-
-// A state that several Python threads may use at once. The mutex is taken after the GIL is released.
-struct SharedMoments {
-  explicit SharedMoments(Moments m) : moments(std::move(m)) {}
-  Moments moments;
-  std::mutex mutex;
-
-  template <class Use>
-  auto locked(Use&& use) {
-    const py::gil_scoped_release free;
-    const std::lock_guard lock(mutex);
-    return use(moments);
-  }
-};
 
 Precision precision(const std::string& name) {
   NETASSAY_REQUIRE(name == "high" || name == "exact", ValueError, "Moments: got precision '", name,
@@ -31,12 +16,12 @@ Precision precision(const std::string& name) {
   return name == "high" ? Precision::high : Precision::exact;
 }
 
-void update(SharedMoments& self, const py::array& x, const std::string& dtype, const std::string& layout,
+void update(Shared<Moments>& self, const py::array& x, const std::string& dtype, const std::string& layout,
             const std::optional<py::array_t<bool, py::array::c_style>>& mask, int threads) {
   constexpr const char* kName = "Moments.update";
   const int unit = unit_axis(x, layout, kName);
   NETASSAY_REQUIRE(x.size() > 0, ShapeError, kName, ": got an empty array of shape ",
-                   std::string(py::str(x.attr("shape"))), ", expected at least one row of ", self.moments.width(),
+                   std::string(py::str(x.attr("shape"))), ", expected at least one row of ", self.state.width(),
                    " units");
   with_rows(x, dtype, unit, kName, [&](const auto& rows) {
     const unsigned char* kept = nullptr;
@@ -49,24 +34,18 @@ void update(SharedMoments& self, const py::array& x, const std::string& dtype, c
   });
 }
 
-using Pairs = std::vector<std::pair<SharedMoments*, SharedMoments*>>;
+using Pairs = std::vector<std::pair<Shared<Moments>*, Shared<Moments>*>>;
 
 // Merges each pair's second into its first, without asking for signals in between.
 void merge_all(const Pairs& pairs, int threads) {
   const py::gil_scoped_release free;
   for (const auto& [state, other] : pairs) {
-    std::unique_lock mine(state->mutex, std::defer_lock), theirs(other->mutex, std::defer_lock);
-    if (state == other) {
-      mine.lock();
-    } else {
-      std::lock(mine, theirs);
-    }
-    state->moments.merge(other->moments, {threads, {}});
+    locked_both(*state, *other, [&](Moments& m, const Moments& from) { m.merge(from, {threads, {}}); });
   }
 }
 
-py::dict parts(SharedMoments& self) {
-  Moments::Parts p = self.locked([](Moments& m) { return m.parts(); });
+py::dict parts(Shared<Moments>& self) {
+  Moments::Parts p = self.locked(&Moments::parts);
   const auto d = static_cast<py::ssize_t>(p.width);
   const auto matrix = [d](auto&& values) {
     const auto rows = static_cast<py::ssize_t>(values.size()) / d;
@@ -85,8 +64,8 @@ py::dict parts(SharedMoments& self) {
   return out;
 }
 
-std::unique_ptr<SharedMoments> from_parts(index_t width, const std::string& precision_name, bool fourth,
-                                          const py::dict& values) {
+std::unique_ptr<Shared<Moments>> from_parts(index_t width, const std::string& precision_name, bool fourth,
+                                            const py::dict& values) {
   const auto numbers = [&](const char* key) { return vector(py::cast<Rows>(values[key])); };
   Moments::Parts p;
   p.width = width;
@@ -101,7 +80,7 @@ std::unique_ptr<SharedMoments> from_parts(index_t width, const std::string& prec
   p.scatter = numbers("scatter");
   p.waiting_narrow = vector(py::cast<py::array_t<float, py::array::c_style>>(values["waiting_narrow"]));
   p.waiting_wide = numbers("waiting_wide");
-  return std::make_unique<SharedMoments>(Moments::from_parts(p));
+  return std::make_unique<Shared<Moments>>(Moments::from_parts(p));
 }
 
 py::tuple saturation_of(std::vector<double> eigenvalues, double delta) {
@@ -120,42 +99,42 @@ void bind_saturation(py::module_& core) {
   py::module_ m = core.def_submodule("saturation", "Streaming moments and the statistics of their spectrum.");
   const auto threads = py::arg("threads") = 0;
 
-  py::class_<SharedMoments>(m, "Moments", "Streaming mean and scatter matrix of rows.")
+  py::class_<Shared<Moments>>(m, "Moments", "Streaming mean and scatter matrix of rows.")
       .def(py::init([](index_t width, const std::string& name, bool fourth, double memory) {
-             return std::make_unique<SharedMoments>(Moments(width, {precision(name), fourth, memory}));
+             return std::make_unique<Shared<Moments>>(Moments(width, {precision(name), fourth, memory}));
            }),
            py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"), py::arg("memory"))
       .def("update", &update, py::arg("x"), py::arg("dtype"), py::kw_only(), py::arg("layout"),
            py::arg("mask") = py::none(), threads)
       .def(
-          "merge", [](SharedMoments& s, SharedMoments& other, int n) { merge_all({{&s, &other}}, n); },
+          "merge", [](Shared<Moments>& s, Shared<Moments>& other, int n) { merge_all({{&s, &other}}, n); },
           py::arg("other"), py::kw_only(), threads)
-      .def("clear", [](SharedMoments& s) { s.locked([](Moments& x) { x.clear(); }); })
-      .def("copy",
-           [](SharedMoments& s) { return std::make_unique<SharedMoments>(s.locked([](Moments& x) { return x; })); })
-      .def_property_readonly("width", [](SharedMoments& s) { return s.moments.width(); })
+      .def("clear", [](Shared<Moments>& s) { s.locked(&Moments::clear); })
+      .def("copy", &Shared<Moments>::copy)
+      .def_property_readonly("width", [](Shared<Moments>& s) { return s.state.width(); })
       .def_property_readonly(
           "precision",
-          [](SharedMoments& s) { return s.moments.options().precision == Precision::high ? "high" : "exact"; })
-      .def_property_readonly("keeps_fourth", [](SharedMoments& s) { return s.moments.options().fourth; })
-      .def_property_readonly("count", [](SharedMoments& s) { return s.locked([](Moments& x) { return x.count(); }); })
-      .def_property_readonly("nonfinite",
-                             [](SharedMoments& s) { return s.locked([](Moments& x) { return x.nonfinite(); }); })
-      .def_property_readonly("nbytes", [](SharedMoments& s) { return s.locked([](Moments& x) { return x.bytes(); }); })
-      .def("mean", [](SharedMoments& s) { return array(s.locked([](Moments& x) { return x.mean(); })); })
+          [](Shared<Moments>& s) { return s.state.options().precision == Precision::high ? "high" : "exact"; })
+      .def_property_readonly("keeps_fourth", [](Shared<Moments>& s) { return s.state.options().fourth; })
+      .def_property_readonly("count", [](Shared<Moments>& s) { return s.locked(&Moments::count); })
+      .def_property_readonly("nonfinite", [](Shared<Moments>& s) { return s.locked(&Moments::nonfinite); })
+      .def_property_readonly("nbytes", [](Shared<Moments>& s) { return s.locked(&Moments::bytes); })
+      .def("mean", [](Shared<Moments>& s) { return array(s.locked(&Moments::mean)); })
       .def(
           "scatter",
-          [](SharedMoments& s, int n) { return array(s.locked([&](Moments& x) { return x.scatter(execution(n)); })); },
+          [](Shared<Moments>& s, int n) {
+            return array(s.locked([&](Moments& x) { return x.scatter(execution(n)); }));
+          },
           py::kw_only(), threads)
       .def(
           "covariance",
-          [](SharedMoments& s, index_t ddof, int n) {
+          [](Shared<Moments>& s, index_t ddof, int n) {
             return array(s.locked([&](Moments& x) { return x.covariance(ddof, execution(n)); }));
           },
           py::arg("ddof"), py::kw_only(), threads)
       .def(
           "fourth",
-          [](SharedMoments& s, int n) { return s.locked([&](Moments& x) { return x.fourth(execution(n)); }); },
+          [](Shared<Moments>& s, int n) { return s.locked([&](Moments& x) { return x.fourth(execution(n)); }); },
           py::kw_only(), threads)
       .def("parts", &parts)
       .def_static("from_parts", &from_parts, py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"),
