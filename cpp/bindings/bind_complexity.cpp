@@ -77,6 +77,7 @@ py::dict counts(Shared<Switching>& self) {
   const auto units = static_cast<py::ssize_t>(c.units), positions = static_cast<py::ssize_t>(c.positions());
   const auto words = c.patterns.empty() ? 0 : static_cast<py::ssize_t>(c.words());
   const py::ssize_t sums = self.state.options().sums ? units : 0;
+  const py::ssize_t placed = self.state.options().positions && !c.shape.empty() ? units : 0;
   py::dict out;
   out["samples"] = c.samples;
   out["observations"] = c.observations;
@@ -87,7 +88,7 @@ py::dict counts(Shared<Switching>& self) {
   out["zero"] = shaped(std::move(c.zero), {units});
   out["nan"] = shaped(std::move(c.nan), {units});
   out["square"] = shaped(std::move(c.square), {states, units});
-  out["position"] = shaped(std::move(c.position), {states, c.position.empty() ? 0 : units, positions});
+  out["position"] = shaped(std::move(c.position), {states, placed, positions});
   out["class_state"] = shaped(std::move(c.class_state), {classes, states, units});
   out["class_observations"] = shaped(std::move(c.class_observations), {units == 0 ? 0 : classes});
   out["finite"] = shaped(std::move(c.finite), {sums});

@@ -378,6 +378,10 @@ void known_answers() {
   CHECK((positions.position_bits() == std::vector<double>{1, 0}));
   CHECK_NEAR(positions.channel_bits()[0], 2 - 0.75 * std::log2(3), 1e-15);
   CHECK_EQUAL(positions.counts().square[0], 5);
+  // a window of one place has one state
+  Switching single({.window = PoolWindow{{1}, {2}, {0}, {1}}});
+  single.update(maps(x, 1, 2, 2));
+  CHECK((single.channel_bits() == std::vector<double>{0, 0} && single.position_bits() == std::vector<double>{0, 0}));
 }
 
 void merging_is_one_batch() {

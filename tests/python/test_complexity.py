@@ -206,6 +206,7 @@ def test_maxpool_is_the_references(dtype: str, ceil_mode: bool) -> None:
         ((2, 2), (2, 2), (0, 0), (1, 1)),
         ((3, 3), (2, 2), (1, 1), (1, 1)),
         ((3, 2), (1, 3), (1, 0), (2, 1)),
+        ((1, 1), (2, 2), (0, 0), (1, 1)),  # one place, as feature pyramids end
     ):
         window = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
         got = complexity(x, rule="maxpool", ceil_mode=ceil_mode, **window)
@@ -647,7 +648,8 @@ def test_single_sample_is_flagged() -> None:
 
 OPTION_LISTS: list[dict[str, Any]] = [
     {}, {"rule": "relu6", "positions": False}, {"patterns": True}, {"rule": "maxpool", "kernel_size": 2, "stride": 1},
-    {"sums": True}, {"rule": "relu6", "sums": True, "positions": False},
+    {"rule": "maxpool", "kernel_size": 1, "stride": 2}, {"sums": True},
+    {"rule": "relu6", "sums": True, "positions": False},
     {"rule": "threshold", "threshold": (-1.0, 0.5), "layout": "channels_last"},
 ]  # fmt: skip
 

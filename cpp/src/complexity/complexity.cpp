@@ -22,9 +22,10 @@ double entropy(std::span<const std::int64_t> states, std::int64_t rest, std::int
   return bits;
 }
 
-/// Of every unit, from counts (K - 1, units).
-std::vector<double> entropies(const std::vector<std::int64_t>& counts, std::size_t states, std::int64_t total) {
-  std::vector<double> bits(counts.size() / states);
+/// Of every unit, from counts (K - 1, units); K may be 1.
+std::vector<double> entropies(const std::vector<std::int64_t>& counts, std::size_t units, std::int64_t total) {
+  std::vector<double> bits(units);
+  const std::size_t states = units == 0 ? 0 : counts.size() / units;
   std::vector<std::int64_t> of(states);
   for (std::size_t c = 0; c < bits.size(); ++c) {
     std::int64_t rest = total;
@@ -315,12 +316,14 @@ Switching Switching::from_counts(Options options, SwitchingCounts counts) {
 
 std::vector<double> Switching::channel_bits() const {
   NETASSAY_REQUIRE(counts_.samples > 0, TooFewRows, "Switching.channel_bits: got no samples, expected at least one");
-  return entropies(counts_.state, static_cast<std::size_t>(options_.states() - 1), counts_.observations);
+  return entropies(counts_.state, static_cast<std::size_t>(counts_.units), counts_.observations);
 }
 
 std::vector<double> Switching::position_bits() const {
   NETASSAY_REQUIRE(counts_.samples > 0, TooFewRows, "Switching.position_bits: got no samples, expected at least one");
-  return entropies(counts_.position, static_cast<std::size_t>(options_.states() - 1), counts_.samples);
+  const bool kept = options_.positions && !counts_.shape.empty();
+  return entropies(counts_.position, kept ? static_cast<std::size_t>(counts_.units * counts_.positions()) : 0,
+                   counts_.samples);
 }
 
 double Switching::bytes() const {

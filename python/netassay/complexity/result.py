@@ -188,10 +188,10 @@ def _positions(counts: dict[str, Any], channel: Int64, pieces: bool) -> Int64 | 
         return None
     if math.prod(counts["shape"]) == 1:
         return channel
-    if counts["position"].size == 0:
+    states, units, positions = counts["position"].shape
+    if units == 0:
         return None
-    state = counts["position"].reshape(len(counts["position"]), -1)
-    return _occupancy(state, counts["samples"], pieces)
+    return _occupancy(counts["position"].reshape(states, units * positions), counts["samples"], pieces)
 
 
 def entropy(states: Int64, total: int | Int64) -> Float64:
@@ -228,7 +228,7 @@ def effective_samples(counts: dict[str, Any], pieces: bool) -> Float64:
     variance = np.maximum(square - state**2 / n, 0.0) / (n * (n - 1.0) * positions**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         each = np.where((state > 0) & (state < total), p * (1 - p) / variance, np.nan)
-    least: Float64 = np.fmin.reduce(each, axis=0)
+    least: Float64 = np.fmin.reduce(each, axis=0, initial=np.nan)  # a window of one place has no state but 0
     return least
 
 
