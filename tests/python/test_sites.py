@@ -271,10 +271,16 @@ def test_units_lie_where_the_last_layer_of_that_shape_has_put_them() -> None:
             F.relu(x[:, :, :5, :5])  # never seen
             F.relu(x[:, :, :5, 0])
             F.relu(self.conv(x[0]))  # without a batch axis
+            F.relu(self.conv1(x[0, 0, :4]))  # (4, 6), likewise: units first
+            F.relu(F.layer_norm(self.conv(x), (5, 6, 6)))  # of whole maps: moves no units
+            F.relu(F.layer_norm(self.conv(x).transpose(1, 3), (5,)))
             return z
 
     found = [(site.axis, site.guessed) for site in watch(Model(), data(2, 3, 6, 6)).sites]
-    assert found == [(1, False), (3, False), (1, False), (1, False), (1, False), (1, True), (2, True), (0, False)]
+    assert found == [
+        (1, False), (3, False), (1, False), (1, False), (1, False), (1, True), (2, True), (0, False), (0, False),
+        (1, False), (3, False),
+    ]  # fmt: skip
 
 
 def test_a_transformer_encoder_shows_the_function_inside_its_layers() -> None:

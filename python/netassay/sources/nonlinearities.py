@@ -175,9 +175,13 @@ def _functions(name: str) -> Iterator[object]:
                 yield getattr(home, spelling)
 
 
+#: The units' axis of what a function returns, given how many axes that has, which one its input's units had, and the
+#: arguments; None: not known.
+Placing = Callable[[int, int | None, tuple[Any, ...], Mapping[str, Any]], int | None]
+
 #: Functions after which the axis of the units is known: from the last, or (for convolutions) from the number of
 #: spatial axes.
-_LAST = ("linear", "bilinear", "layer_norm", "rms_norm", "embedding", "scaled_dot_product_attention")
+_LAST = ("linear", "bilinear", "embedding", "scaled_dot_product_attention")
 _FIRST = ("batch_norm", "instance_norm", "group_norm")
 _SPATIAL = {f"{kind}{axes}d": axes for kind in ("conv", "conv_transpose") for axes in (1, 2, 3)}
 #: And those that keep it.
@@ -185,23 +189,30 @@ _KEPT = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
 
 
 @cache
-def axes() -> dict[object, Callable[[int, int | None], int | None]]:
-    """Function -> the units' axis of its output, given how many axes it has and which one its input's units had."""
-    table: dict[object, Callable[[int, int | None], int | None]] = {}
+def axes() -> dict[object, Placing]:
+    """Functions after which the axis of the units is known."""
+    table: dict[object, Placing] = {}
     for name in _LAST:
-        table.update(dict.fromkeys(_functions(name), lambda ndim, before: ndim - 1))
+        table.update(dict.fromkeys(_functions(name), lambda ndim, before, args, kwargs: ndim - 1))
     for name in _FIRST:
-        table.update(dict.fromkeys(_functions(name), lambda ndim, before: 1))
+        table.update(dict.fromkeys(_functions(name), lambda ndim, before, args, kwargs: 1))
+    for name in ("layer_norm", "rms_norm"):
+        table.update(dict.fromkeys(_functions(name), _normalized))
     for name, axes in _SPATIAL.items():
         table.update(dict.fromkeys(_functions(name), _behind(axes)))
     for name in _KEPT:
         for axes in (1, 2, 3):
-            table.update(dict.fromkeys(_functions(f"{name}{axes}d"), lambda ndim, before: before))
+            table.update(dict.fromkeys(_functions(f"{name}{axes}d"), lambda ndim, before, args, kwargs: before))
     return table
 
 
-def _behind(axes: int) -> Callable[[int, int | None], int | None]:
-    return lambda ndim, before: ndim - axes - 1
+def _behind(axes: int) -> Placing:
+    return lambda ndim, before, args, kwargs: ndim - axes - 1
+
+
+def _normalized(ndim: int, before: int | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """Over the last axis it is that of the units; over several, whole maps, they are where they were."""
+    return ndim - 1 if len(_argument(args, kwargs, 1, "normalized_shape")) == 1 else before
 
 
 @cache

@@ -211,12 +211,10 @@ class Pass:
     def _axis(self, tensor: Tensor, pieces: Pieces) -> tuple[int, bool]:
         if pieces.rule == "maxpool":
             return tensor.ndim - len(pieces.options["kernel_size"]) - 1, False
-        if tensor.ndim <= 2:
-            return tensor.ndim - 1, False
         known = self._units.get(tuple(tensor.shape))
         if known is not None:
             return known, False
-        return (1 if tensor.ndim in (4, 5) else tensor.ndim - 1), True
+        return (1 if tensor.ndim in (4, 5) else tensor.ndim - 1), tensor.ndim > 2
 
     def _place_units(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         import torch
@@ -228,7 +226,7 @@ class Pass:
                     return
                 entered = _input(args, kwargs)
                 before = None if entered is None or entered.is_nested else self._units.get(tuple(entered.shape))
-                axis = self._axes[func](tensor.ndim, before)
+                axis = self._axes[func](tensor.ndim, before, args, kwargs)
                 if axis is not None and axis >= 0:
                     self._units[tuple(tensor.shape)] = axis
         except Exception as error:
