@@ -143,6 +143,13 @@ void bind_complexity(py::module_& core) {
            py::arg("memory"), py::arg("pooled") = false, threads)
       .def("merge", &merge, py::arg("other"))
       .def("clear", [](Shared<Switching>& s) { s.locked(&Switching::clear); })
+      .def(
+          "keeps_positions",
+          [](Shared<Switching>& s, const std::vector<index_t>& shape) {
+            return s.locked([&](Switching& x) { return x.keeps_positions(shape); });
+          },
+          py::arg("shape"))
+      .def("forget_positions", [](Shared<Switching>& s) { s.locked(&Switching::forget_positions); })
       .def("copy", &Shared<Switching>::copy)
       .def_property_readonly(
           "samples", [](Shared<Switching>& s) { return s.locked([](Switching& x) { return x.counts().samples; }); })

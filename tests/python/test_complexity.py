@@ -633,6 +633,30 @@ def test_positions_stop_and_channels_go_on_when_the_shape_varies() -> None:
     assert bits(fed(a, b, a)) == bits(fed(a, a) + fed(b))
 
 
+def test_positions_may_be_forgotten_before_they_vary() -> None:
+    a, b = numbers((3, 4, 5, 6)), numbers((2, 4, 6, 5))
+    for options in ({}, {"rule": "maxpool", "kernel_size": 2}, {"patterns": True}):
+        first, second = fed(a, **options), Switching(**options)
+        assert (first.keeps_positions((5, 6)), first.keeps_positions((6, 5))) == (True, False)
+        assert second.keeps_positions((6, 5))
+        second.forget_positions()
+        assert not second.keeps_positions((6, 5))
+        with pytest.raises(ShapeError):
+            second.update(np.ones((0, 4, 6, 5)))
+        second = pickle.loads(pickle.dumps(second.copy()))
+        second.update(b)
+        assert "shape_varies" in second.result().flags
+        assert second.nbytes < fed(b, **options).nbytes / 2
+        merged, empty = fed(b, **options), Switching(**options)
+        empty.forget_positions()
+        empty.merge(merged)
+        assert bits(empty) == bits(second)
+        assert bits(first + second) == bits(second + first) == bits(fed(a, b, **options))
+        second.clear()
+        second.update(b)
+        assert bits(second) == bits(fed(b, **options))
+
+
 def test_positions_are_left_out_where_they_are_not_asked_for() -> None:
     a = numbers((6, 4, 5))
     got = complexity(a, positions=False)
@@ -744,10 +768,16 @@ def test_counts_made_elsewhere_are_those_of_an_update() -> None:
             assert bits(state) == bits(fed(a, rule=rule))
             state.add_counts(**given)
             assert bits(state) == bits(fed(a, a, rule=rule))
+            varied = Switching(rule=rule)
+            varied.forget_positions()
+            varied.update(a)
             sums = Switching(rule=rule, positions=False)
             total = {**given, "state": given["state"].sum(axis=tuple(x - 1 if rule == "relu" else x for x in axes))}
             sums.add_counts(**total, shape=shape[2:])
             assert bits(sums) == bits(fed(a, rule=rule, positions=False))
+            state.clear()
+            state.add_counts(**total, observations=a[:, 0].size)
+            assert bits(state) == bits(varied)
 
 
 def test_sums_made_elsewhere_are_those_of_an_update() -> None:
@@ -817,6 +847,8 @@ MISUSES: list[tuple[type[Exception], str, Any]] = [
     (ShapeError, "expected (1, units, ...)", lambda: Switching().add_counts(samples=2, state=3)),
     (ShapeError, "expected counts of each", lambda: Switching().add_counts(samples=1, state=[3, 4], shape=(5,))),
     (DTypeError, "state of dtype float64", lambda: Switching().add_counts(samples=2, state=np.ones(3))),
+    (DomainError, "got no square", lambda: Switching().add_counts(samples=2, state=[3, 4], observations=9)),
+    (DomainError, "expected sums alone", lambda: Switching().add_counts(samples=1, state=[[3]], observations=9)),
     (DomainError, "larger than", lambda: Switching().add_counts(samples=2, state=[3, 4])),
     (DomainError, "got sums with a window", lambda: Switching(rule="maxpool", kernel_size=2, sums=True)),
     (DomainError, "expected Switching(sums=True)", lambda: Switching().update(np.ones((2, 3)), pooled=True)),

@@ -397,6 +397,45 @@ def test_a_layer_beyond_the_memory_budget_is_left_out_with_its_size() -> None:
     assert "GB" in reasons(report)["1"]
 
 
+def held(watch: na.Watch) -> int:
+    """Bytes of all states, those of passes too."""
+    recorder = watch._recorder
+    states = [entry.state for entry in recorder.entries.values()] + [
+        s for spare in recorder._spare.values() for s in spare
+    ]
+    return sum(state.nbytes for state in states)
+
+
+def test_maps_of_other_sizes_are_counted_by_channel_within_the_budget() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.MaxPool2d(2))
+    seen: list[Tensor] = []
+    handle = inputs_of(model[1], seen)
+    with na.watch(model, **COMPLEXITY, memory=10_000) as watch:
+        for size in (4, 64, 32, 4):
+            model(data(1, 1, size, size))
+            assert held(watch) <= 10_000
+    handle.remove()
+    found = watch.report()["1"].complexity
+    assert (found.samples, found.positions, "shape_varies" in found.flags) == (4, None, True)
+    rows = torch.cat([x.movedim(1, -1).reshape(-1, 8) for x in seen])
+    assert np.array_equal(found.channel_bits, na.complexity.complexity(rows, layout="rows").channel_bits)
+    assert watch.report()["2"].complexity.samples == 4
+    assert watch.report().coverage.notes == ("no eval pass was observed",)
+
+
+def test_the_budget_holds_where_the_first_pass_has_left_nothing_and_the_next_is_larger() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU())
+    failing = model.register_forward_hook(lambda *_: 1 / 0)
+    with na.watch(model, **COMPLEXITY, memory=10_000) as watch:
+        with pytest.raises(ZeroDivisionError):
+            model(data(1, 1, 4, 4))
+        failing.remove()
+        model(data(1, 1, 64, 64))
+        with pytest.raises(na.NothingObserved, match="beyond the budget"):
+            watch.report()
+        assert held(watch) <= 10_000
+
+
 def test_a_compiled_model_is_refused_with_its_reason() -> None:
     model = torch.compile(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), backend="eager")
     with na.watch(model, **COMPLEXITY) as watch:
@@ -455,7 +494,7 @@ def test_a_watch_closed_while_another_thread_is_in_a_pass_keeps_nothing_of_it_no
     thread.start()
     assert model.inside.wait(30)
     watch.close()
-    reserved = set(watch._recorder._reserved)
+    reserved = dict(watch._recorder._reserved)
     model.go_on.set()
     thread.join()
     assert watch._recorder._reserved == reserved
@@ -756,6 +795,22 @@ def test_counts_on_a_device_are_those_of_the_core(name: str, request: pytest.Fix
             model(x)
     assert same(core, watch)
     assert watch.report().to_dict(volatile=False)["layers"] == core.report().to_dict(volatile=False)["layers"]
+
+
+def test_maps_of_many_sizes_take_no_more_on_a_device_and_are_those_of_the_core(request: pytest.FixtureRequest) -> None:
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), nn.ReLU(), nn.ReLU6())).eval()
+    batches = [data(3, 2, size, size) for size in (4, 4, 9, 7, 4)]
+    with na.watch(model, **COMPLEXITY) as core:
+        for x in batches:
+            model(x)
+    request.getfixturevalue("on_device")
+    with na.watch(model, **COMPLEXITY) as watch:
+        for x in batches:
+            model(x)
+    assert same(core, watch)
+    for entry in watch._recorder.entries.values():
+        counts = entry.state._counts
+        assert {counts.state.numel(), counts.square.numel()} <= {5, 10}
 
 
 @pytest.mark.usefixtures("on_device")

@@ -143,6 +143,11 @@ class Switching {
   /// Forgets all, the units too, and keeps the memory.
   void clear();
 
+  /// Whether counts of positions go on with a batch whose position axes have that shape; true of an empty state.
+  bool keeps_positions(const std::vector<index_t>& shape) const;
+  /// Counts channels alone from now on, until `clear`, as if the shape had varied; an empty state too.
+  void forget_positions();
+
   const Options& options() const { return options_; }
   const SwitchingCounts& counts() const { return counts_; }
   /// Throws ShapeError or ValueError for counts that do not fit together.

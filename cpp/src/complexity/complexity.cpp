@@ -123,7 +123,7 @@ void Switching::update(const ActivationsView<const T>& a, const std::int64_t* la
   NETASSAY_REQUIRE(most < 0x1p62, LimitExceeded, kName, ": got ", samples, " samples of ", positions,
                    " positions, whose counts would pass 64 bits");
   const bool fresh = counts_.units == 0;
-  const bool varies = counts_.shape_varies || (!fresh && kept != counts_.shape);
+  const bool varies = !keeps_positions(shape);
   const double need = footprint(options_, units, varies ? 1 : positions, counts_.samples + samples);
   NETASSAY_REQUIRE(!(fresh || options_.patterns) || need <= memory, LimitExceeded, kName, ": got ", units, " units at ",
                    positions, " positions, which need ", need / 1e9, " GB, expected at most ", memory / 1e9,
@@ -150,11 +150,12 @@ void Switching::update(const ActivationsView<const T>& a, const std::int64_t* la
     // a state that never was anything has nothing to lose but its memory
     try {
       counts_.units = units;
-      counts_.shape = kept;
+      if (!varies) counts_.shape = kept;
       complexity::allocate(counts_, options_, options_.positions);
       take(counts_, {threads, how.poll});
     } catch (...) {
       clear();
+      counts_.shape_varies = varies;
       throw;
     }
     return;
@@ -199,7 +200,9 @@ void Switching::merge(const Switching& other) {
   const SwitchingCounts& from = other.counts_;
   if (from.units == 0) return;
   if (counts_.units == 0) {
+    const bool varies = counts_.shape_varies;
     counts_ = SwitchingCounts(from);
+    if (varies) forget_positions();
     return;
   }
   NETASSAY_REQUIRE(from.units == counts_.units, ShapeError, "Switching.merge: got ", from.units, " units, expected ",
@@ -242,6 +245,13 @@ void Switching::clear() {
   counts_.scatter.clear();
   counts_.patterns.clear();
 }
+
+bool Switching::keeps_positions(const std::vector<index_t>& shape) const {
+  if (counts_.shape_varies || counts_.units == 0) return !counts_.shape_varies;
+  return (options_.window ? options_.window->outputs(shape) : shape) == counts_.shape;
+}
+
+void Switching::forget_positions() { complexity::forget_positions(counts_); }
 
 Switching Switching::from_counts(Options options, SwitchingCounts counts) {
   constexpr const char* kName = "Switching.from_counts";

@@ -170,6 +170,7 @@ class Switching(State):
         samples: int,
         state: ArrayLike,
         shape: Sequence[int] | None = None,
+        observations: int | None = None,
         zero: ArrayLike | None = None,
         nan: ArrayLike | None = None,
         square: ArrayLike | None = None,
@@ -186,6 +187,8 @@ class Switching(State):
             state: (C, *positions) or (K - 1, C, *positions): samples in state k = 1 ... K - 1; for two states those
                 that are on, a > t. Without counts of positions, (C,) or (K - 1, C) sums and `shape`.
             shape: of the positions (of the windows); None: that of `state`.
+            observations: numbers of each channel, of samples whose positions varied in shape; `state` then is
+                (C,) or (K - 1, C), and positions are forgotten.
             zero, nan: (C,): numbers that are zero, NaN (windows with one); None: none is.
             square: (C,) or (K - 1, C): sum over samples of (positions in state k)^2. None: of one sample or without
                 positions, where it follows.
@@ -197,7 +200,9 @@ class Switching(State):
         """
         if self._config["patterns"]:
             raise DomainError("Switching.add_counts: got counts for a state with patterns, expected update")
-        parts = _given_counts(self._config, samples, state, shape, zero, nan, square, class_state, class_samples)
+        parts = _given_counts(
+            self._config, samples, state, shape, observations, zero, nan, square, class_state, class_samples
+        )
         parts |= _given_moments(self._config, finite, mean, scatter)
         self._native.merge(native.Switching.from_counts(**_options(self._config), counts=parts))
 
@@ -216,6 +221,14 @@ class Switching(State):
     def clear(self) -> None:
         """Forgets all that was seen, the number of units too, and keeps the memory."""
         self._native.clear()
+
+    def keeps_positions(self, shape: Sequence[int]) -> bool:
+        """Whether counts of positions go on with a batch whose positions have this shape; true of an empty state."""
+        return self._native.keeps_positions(shape)
+
+    def forget_positions(self) -> None:
+        """Counts channels alone from now on, until `clear`, as if the shape of the positions had varied."""
+        self._native.forget_positions()
 
     # ---- what it says ----
 
@@ -375,6 +388,7 @@ def _given_counts(
     samples: int,
     state: ArrayLike,
     shape: Sequence[int] | None,
+    observations: int | None,
     zero: ArrayLike | None,
     nan: ArrayLike | None,
     square: ArrayLike | None,
@@ -389,7 +403,10 @@ def _given_counts(
         raise ShapeError(f"Switching.add_counts: got state of shape {on.shape}, expected ({states}, units, ...)")
     units = on.shape[1]
     places = on.shape[2:] if shape is None else tuple(int(n) for n in shape)
-    count = math.prod(places)
+    varies = observations is not None
+    if varies and (on.ndim > 2 or shape is not None or config["classes"]):
+        raise DomainError("Switching.add_counts: got observations with positions or classes, expected sums alone")
+    count = math.prod(places) if observations is None else observations / max(1, samples)
     summed = on.ndim == 2 and places != ()
     if not summed and on.shape[2:] != places:
         raise ShapeError(f"Switching.add_counts: got state of shape {on.shape}, expected positions {places}")
@@ -397,15 +414,15 @@ def _given_counts(
         raise ShapeError(f"Switching.add_counts: got sums over positions {places}, expected counts of each")
     channel = on if summed else on.reshape(states, units, -1).sum(axis=2)
     if square is None and samples > 1 and count > 1:
-        raise DomainError(f"Switching.add_counts: got no square of {samples} samples of {count} positions")
+        raise DomainError(f"Switching.add_counts: got no square of {samples} samples of {count:g} positions")
     squares = channel ** (2 if samples == 1 else 1) if square is None else _integers(square, "square")
     classes = config["classes"]
     if (class_state is None) == (classes > 0) or (class_samples is None) == (classes > 0):
         raise DomainError(f"Switching.add_counts: got counts of classes or none, expected those of {classes} classes")
     none = np.zeros(0, np.int64)
     return {
-        "samples": int(samples), "observations": int(samples) * count, "units": units, "shape": list(places),
-        "shape_varies": False, "state": channel, "square": squares,
+        "samples": int(samples), "observations": int(samples * count) if observations is None else int(observations),
+        "units": units, "shape": list(places), "shape_varies": varies, "state": channel, "square": squares,
         "zero": np.zeros(units, np.int64) if zero is None else _integers(zero, "zero"),
         "nan": np.zeros(units, np.int64) if nan is None else _integers(nan, "nan"),
         "position": on if config["positions"] and places else none,

@@ -9,7 +9,9 @@ same integers as netassay.complexity.Switching counts.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -125,27 +127,39 @@ class DeviceMoments:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Counts of the samples of one shape of positions, as `Switching.add_counts` takes them; tensors on the device.
+    """Counts of samples, as `Switching.add_counts` takes them; tensors on the device.
 
     Attributes:
+        shape: of the positions; None: it has varied. observations: numbers of each unit.
         state: (K - 1, C, *positions), or (K - 1, C) where positions are not counted. zero, nan: (C,).
         square: (K - 1, C).
     """
 
     samples: int
+    shape: tuple[int, ...] | None
+    observations: int
     state: Tensor
     zero: Tensor
     nan: Tensor
     square: Tensor
 
     def __add__(self, other: _Counts) -> _Counts:
+        if self.shape != other.shape:
+            self, other = self.by_channel(), other.by_channel()
         return _Counts(
             self.samples + other.samples,
+            self.shape,
+            self.observations + other.observations,
             self.state + other.state,
             self.zero + other.zero,
             self.nan + other.nan,
             self.square + other.square,
         )
+
+    def by_channel(self) -> _Counts:
+        """Without positions."""
+        state = self.state.flatten(2).sum(2) if self.state.ndim > 2 else self.state
+        return dataclasses.replace(self, shape=None, state=state)
 
 
 class DeviceSwitching:
@@ -162,16 +176,29 @@ class DeviceSwitching:
 
     def __init__(self, empty: Switching, device: torch.device) -> None:
         self._host, self.device = empty, device
-        self._counts: dict[tuple[int, ...], _Counts] = {}
+        self._counts: _Counts | None = None
 
     @property
     def units(self) -> int:
         """C; 0 before the first update."""
-        return next((len(counts.zero) for counts in self._counts.values()), self._host.units)
+        return self._host.units if self._counts is None else len(self._counts.zero)
 
     def config(self) -> dict[str, Any]:
         """See `Switching.config`."""
         return self._host.config()
+
+    def keeps_positions(self, shape: Sequence[int]) -> bool:
+        """See `Switching.keeps_positions`."""
+        return self._host.keeps_positions(shape) and (self._counts is None or self._counts.shape == tuple(shape))
+
+    def forget_positions(self) -> None:
+        """See `Switching.forget_positions`."""
+        import torch
+
+        self._host.forget_positions()
+        if self._counts is not None:
+            with torch.inference_mode():
+                self._counts = self._counts.by_channel()
 
     def update(self, a: Tensor) -> None:
         """Takes what enters a nonlinearity, in the layout of the state."""
@@ -183,13 +210,16 @@ class DeviceSwitching:
             if config["layout"] != "channels_first":
                 a = a.movedim(-1, 1)
             others = [axis for axis in range(a.ndim) if axis != 1]
+            shape = tuple(a.shape[2:])
             above = [a > t for t in config["thresholds"]]
             exactly = [*(one & ~more for one, more in pairwise(above)), above[-1]]
             by_sample = torch.stack([each.flatten(2).sum(2) if a.ndim > 2 else each.long() for each in exactly])
-            positions = config["positions"] and a.ndim > 2
+            kept = self.keeps_positions(shape)
+            positions = config["positions"] and kept and a.ndim > 2
             state = torch.stack([each.sum(0) for each in exactly]) if positions else by_sample.sum(1)
-            counts = _Counts(len(a), state, (a == 0).sum(others), a.isnan().sum(others), by_sample.square().sum(1))
-            self._take(tuple(a.shape[2:]), counts)
+            zero, nan, square = (a == 0).sum(others), a.isnan().sum(others), by_sample.square().sum(1)
+            count = len(a) * math.prod(shape)
+            self._take(_Counts(len(a), shape if kept else None, count, state, zero, nan, square))
 
     def merge(self, other: DeviceSwitching | Switching) -> None:
         """Takes all that `other` has seen."""
@@ -198,29 +228,30 @@ class DeviceSwitching:
         host = self._host.copy()
         host.merge(other if isinstance(other, Switching) else other._host)
         self._host = host
-        if isinstance(other, DeviceSwitching):
+        if isinstance(other, DeviceSwitching) and other._counts is not None:
             with torch.inference_mode():
-                for shape, counts in other._counts.items():
-                    self._take(shape, counts)
+                self._take(other._counts)
 
-    def _take(self, shape: tuple[int, ...], counts: _Counts) -> None:
-        standing = self._counts.get(shape)
-        self._counts[shape] = counts if standing is None else standing + counts
+    def _take(self, counts: _Counts) -> None:
+        self._counts = counts if self._counts is None else self._counts + counts
 
     def clear(self) -> None:
         """Forgets all that was seen."""
         self._host.clear()
-        self._counts.clear()
+        self._counts = None
 
     def to_switching(self) -> Switching:
         """The same state on the host. Waits for the device."""
-        host = self._host.copy()
-        for shape, counts in self._counts.items():
-            state, zero, nan, square = (
-                each.cpu().numpy() for each in (counts.state, counts.zero, counts.nan, counts.square)
-            )
-            of_two = state[0] if len(state) == 1 else state
-            host.add_counts(samples=counts.samples, state=of_two, shape=shape, zero=zero, nan=nan, square=square)
+        host, counts = self._host.copy(), self._counts
+        if counts is None:
+            return host
+        state, zero, nan, square = (
+            each.cpu().numpy() for each in (counts.state, counts.zero, counts.nan, counts.square)
+        )
+        host.add_counts(
+            samples=counts.samples, state=state[0] if len(state) == 1 else state, zero=zero, nan=nan, square=square,
+            **({"observations": counts.observations} if counts.shape is None else {"shape": counts.shape}),
+        )  # fmt: skip
         return host
 
 

@@ -63,12 +63,16 @@ class Probe(ABC):
         return ""
 
     @abstractmethod
-    def footprint(self, shown: Shown) -> int:
-        """Bytes that a state for this comes to take."""
+    def footprint(self, shown: Shown, standing: Any) -> int:
+        """Bytes that a state for this comes to take, if it joins the standing one (None: there is none)."""
 
     @abstractmethod
     def make(self, shown: Shown) -> Any:
         """An empty state for this, where its tensor lies."""
+
+    def ready(self, state: Any, shown: Shown, standing: Any) -> Any:
+        """The empty state, told what it will join."""
+        return state
 
     @abstractmethod
     def differs(self, state: Any, shown: Shown) -> str:
@@ -110,7 +114,7 @@ class SaturationProbe(Probe):
     def __init__(self, precision: str, delta: float) -> None:
         self.precision, self.delta = precision, delta
 
-    def footprint(self, shown: Shown) -> int:
+    def footprint(self, shown: Shown, standing: Moments | DeviceMoments | None) -> int:
         return footprint(shown.rows.width, precision=self.precision)
 
     def make(self, shown: Shown) -> Moments | DeviceMoments:
@@ -177,24 +181,47 @@ class SwitchingProbe(Probe):
     """
 
     measure, kept = "complexity", Switching
-    #: Configurations that are remembered.
+    #: Configurations and footprints that are remembered.
     MOST: ClassVar[int] = 256
 
     def __init__(self, positions: bool) -> None:
         self.positions = positions
         self._configs: dict[object, dict[str, Any]] = {}
+        self._footprints: dict[object, int] = {}
 
     def refuses(self, shown: Shown) -> str:
         rule = _site(shown).rule
         counted = on_host(shown.tensor) or rule in DeviceSwitching.RULES
         return "" if counted else f"{rule} is not counted on {shown.tensor.device.type}"
 
-    def footprint(self, shown: Shown) -> int:
-        return footprint_of_counts(shown.tensor.shape, **self._options(shown))
+    def footprint(self, shown: Shown, standing: Switching | DeviceSwitching | None) -> int:
+        site, shape, keeps = _site(shown), shown.tensor.shape, self._keeps_positions(shown, standing)
+        key = (shape, shown.rows.layout, keeps, site.rule, *site.options.items())
+        known = self._footprints.get(key)
+        if known is None:
+            if len(self._footprints) == self.MOST:
+                self._footprints.clear()
+            known = footprint_of_counts(shape, **{**self._options(shown), "positions": keeps})
+            self._footprints[key] = known
+        return known
 
     def make(self, shown: Shown) -> Switching | DeviceSwitching:
         state = Switching(memory=float("inf"), **self._options(shown))  # the recorder has the budget
         return state if on_host(shown.tensor) else DeviceSwitching(state, shown.tensor.device)
+
+    def ready(
+        self, state: Switching | DeviceSwitching, shown: Shown, standing: Switching | DeviceSwitching | None
+    ) -> Switching | DeviceSwitching:
+        """Positions of another shape would be counted in vain, at whatever size they come."""
+        if self.positions and not self._keeps_positions(shown, standing):
+            state.forget_positions()
+        return state
+
+    def _keeps_positions(self, shown: Shown, standing: Switching | DeviceSwitching | None) -> bool:
+        if standing is None or not self.positions:
+            return self.positions
+        shape = shown.tensor.shape
+        return standing.keeps_positions(shape[2:] if shown.rows.layout == "channels_first" else shape[1:-1])
 
     def _options(self, shown: Shown) -> dict[str, Any]:
         site = _site(shown)
@@ -242,7 +269,7 @@ class ValuesProbe(Probe):
     def refuses(self, shown: Shown) -> str:
         return "" if on_host(shown.tensor) else f"distributions are not kept on {shown.tensor.device.type}"
 
-    def footprint(self, shown: Shown) -> int:
+    def footprint(self, shown: Shown, standing: Distribution | None) -> int:
         return self.ROOM
 
     def make(self, shown: Shown) -> Distribution:

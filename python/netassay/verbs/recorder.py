@@ -95,8 +95,7 @@ class Recorder:
         self.kinds: dict[str, str] = {}  # of sites, by name
         self.left_out: dict[str, str] = {}
         self.draws: dict[str, int] = {}
-        self._reserved: set[Key] = set()  # whose memory is in `_taken`
-        self._taken = 0  # bytes
+        self._reserved: dict[Key, int] = {}  # bytes
         # Emptied states of past passes: a pass finds its memory where the last one left it.
         self._spare: dict[Key, list[Any]] = {}
         self._lock = threading.Lock()
@@ -109,7 +108,6 @@ class Recorder:
             self.left_out.clear()
             self.draws.clear()
             self._reserved.clear()
-            self._taken = 0
             self._spare.clear()
 
     def standing(self) -> list[tuple[Key, Entry]]:
@@ -211,33 +209,34 @@ class Recorder:
 
     def _entry(self, key: Key, probe: Probe, shown: Shown) -> Entry | None:
         """An empty entry for this pass, or None where there is no memory for it or for the standing one."""
-        standing = self.entries.get(key)
-        why = probe.refuses(shown) or (probe.differs(standing.state, shown) if standing is not None else "")
+        entry = self.entries.get(key)
+        standing = None if entry is None else entry.state
+        why = probe.refuses(shown) or (probe.differs(standing, shown) if standing is not None else "")
         if why:
             self.left_out[key.name] = why
             return None
         passing = _of_a_pass(key)
         with self._lock:
-            wanted = [place for place in (key, passing) if place not in self._reserved]
-            if wanted and not self._reserve(wanted, probe.footprint(shown), shown):
+            if not self._reserve((key, passing), probe.footprint(shown, standing), shown):
                 return None
             spare = self._spare.get(passing, [])
-            if on_host(shown.tensor) and spare and not probe.differs(spare[-1], shown):
-                return Entry(spare.pop())
-        return Entry(probe.make(shown))
+            fits = on_host(shown.tensor) and spare and not probe.differs(spare[-1], shown)
+            state = spare.pop() if fits else probe.make(shown)
+        return Entry(probe.ready(state, shown, standing))
 
-    def _reserve(self, wanted: Sequence[Key], need: int, shown: Shown) -> bool:
-        """Takes memory for states from the budget, for all of them or for none."""
-        more = need * len(wanted)
-        if self._taken + more > self.settings.memory:
+    def _reserve(self, keys: Sequence[Key], need: int, shown: Shown) -> bool:
+        """Takes from the budget what states need beyond what they have, for all of them or for none."""
+        more = sum(max(0, need - self._reserved.get(key, 0)) for key in keys)
+        if more == 0:
+            return True
+        if sum(self._reserved.values()) + more > self.settings.memory:
             self.left_out.setdefault(
-                wanted[0].name,
-                f"{wanted[0].measure} of width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
+                keys[0].name,
+                f"{keys[0].measure} of width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
                 f" {self.settings.memory / 1e9:.3g} GB (memory)",
             )
             return False
-        self._reserved.update(wanted)
-        self._taken += more
+        self._reserved.update({key: max(need, self._reserved.get(key, 0)) for key in keys})
         return True
 
     def _masked(self, run: Run, rows: Rows) -> tuple[NDArray[np.bool_] | None, set[str]]:
