@@ -711,6 +711,7 @@ def test_tensors_that_do_not_fit_together_are_refused() -> None:
         {"position": tensors["position"][:, :3]}, {"counts": np.array([3, 14, 4, 0])}, {"zero": np.zeros(3, np.int64)},
         {"patterns": np.zeros((3, 1), np.int64)}, {"counts": np.array([3])}, {"shape": np.array([2**40, 2**40])},
         {"counts": np.array([3, 15, 2**60, 0])}, {"position": 4 * np.ones_like(tensors["position"])},
+        {"square": 5 * tensors["state"] + 1},
     ]  # fmt: skip
     for change in wrong:
         with pytest.raises(StateError, match=r"the tensors do not make a state"):
@@ -720,6 +721,9 @@ def test_tensors_that_do_not_fit_together_are_refused() -> None:
             Switching.from_tensors({**config, **change}, tensors)
     with pytest.raises(StateError):
         Switching.from_tensors({}, tensors)
+    labelled = fed(numbers((3, 4, 5)), labels=[0, 1, 1], classes=2)
+    with pytest.raises(StateError):
+        Switching.from_tensors(labelled.config(), {**labelled.tensors(), "class_observations": np.array([5, 11])})
     summed = fed(numbers((3, 4, 5)), sums=True)
     config, tensors = summed.config(), summed.tensors()
     for change in (
@@ -727,6 +731,15 @@ def test_tensors_that_do_not_fit_together_are_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(StateError):
             Switching.from_tensors(config, {**tensors, **change})
+
+
+def test_merged_counts_that_would_pass_64_bits_are_refused() -> None:
+    state = Switching(positions=False)
+    state.add_counts(samples=2**22, state=[2**42], square=[2**62], shape=(1024, 1024))
+    before = bits(state)
+    with pytest.raises(LimitExceeded, match="64 bits"):
+        state.merge(state)
+    assert bits(state) == before
 
 
 def test_clear_forgets_all_and_keeps_the_memory() -> None:
@@ -817,6 +830,8 @@ MISUSES: list[tuple[type[Exception], str, Any]] = [
     (DomainError, "kernel_size=None with rule 'maxpool'", lambda: Switching(rule="maxpool")),
     (DomainError, "kernel_size=2 with rule 'relu'", lambda: Switching(kernel_size=2)),
     (DomainError, "at most half the kernel", lambda: Switching(rule="maxpool", kernel_size=2, padding=2)),
+    (DomainError, "expected at most 4096", lambda: Switching(rule="maxpool", kernel_size=(2**33, 2**33), stride=1)),
+    (DomainError, "dilation 4611686018427387904", lambda: Switching(rule="maxpool", kernel_size=5, dilation=2**62)),
     (DomainError, "one for each axis", lambda: Switching(rule="maxpool", kernel_size=2, stride=(1, 2, 3))),
     (DomainError, "got patterns of 3 states, expected 2", lambda: Switching(rule="relu6", patterns=True)),
     (DomainError, "classes=0", lambda: Switching(classes=0)),

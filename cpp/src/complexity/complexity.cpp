@@ -8,6 +8,8 @@
 namespace netassay {
 namespace {
 
+/// Steps of a window at most: no place of one can then be beyond 64 bits.
+constexpr index_t kFarthest = index_t{1} << 31;
 /// Bytes that are counted without asking for signals: a tenth of a second or less.
 constexpr double kQuickBytes = 0x1p28;
 
@@ -40,15 +42,16 @@ void check(const PoolWindow& w) {
   NETASSAY_REQUIRE(axes >= 1 && w.stride.size() == axes && w.padding.size() == axes && w.dilation.size() == axes,
                    ValueError, "Switching: got a window of ", axes, ", ", w.stride.size(), ", ", w.padding.size(),
                    " and ", w.dilation.size(), " axes (kernel, stride, padding, dilation), expected the same");
+  double places = 1;  // which an integer may not hold
   for (std::size_t a = 0; a < axes; ++a) {
     NETASSAY_REQUIRE(w.kernel[a] >= 1 && w.stride[a] >= 1 && w.dilation[a] >= 1 && w.padding[a] >= 0 &&
-                         2 * w.padding[a] <= w.kernel[a],
+                         w.padding[a] <= w.kernel[a] / 2 && w.stride[a] <= kFarthest && w.dilation[a] <= kFarthest,
                      ValueError, "Switching: got kernel ", w.kernel[a], ", stride ", w.stride[a], ", padding ",
                      w.padding[a], ", dilation ", w.dilation[a],
-                     ", expected at least 1, and a padding of at most half the kernel");
+                     ", expected at least 1, at most 2^31, and a padding of at most half the kernel");
+    places *= static_cast<double>(w.kernel[a]);
   }
-  NETASSAY_REQUIRE(w.places() <= 4096, ValueError, "Switching: got a window of ", w.places(),
-                   " places, expected at most 4096");
+  NETASSAY_REQUIRE(places <= 4096, ValueError, "Switching: got a window of ", places, " places, expected at most 4096");
 }
 
 }  // namespace
@@ -209,6 +212,10 @@ void Switching::merge(const Switching& other) {
                    counts_.units);
   NETASSAY_REQUIRE(counts_.observations < std::numeric_limits<std::int64_t>::max() - from.observations, LimitExceeded,
                    "Switching.merge: got counts that would pass 64 bits");
+  for (std::size_t k = 0; k < from.square.size(); ++k) {
+    NETASSAY_REQUIRE(counts_.square[k] <= std::numeric_limits<std::int64_t>::max() - from.square[k], LimitExceeded,
+                     "Switching.merge: got sums of squares that would pass 64 bits");
+  }
   if (&other == this) return merge(Switching(other));
   const bool varies = counts_.shape_varies || from.shape_varies || counts_.shape != from.shape;
   if (!varies) counts_.patterns.reserve(counts_.patterns.size() + from.patterns.size());
@@ -313,6 +320,12 @@ Switching Switching::from_counts(Options options, SwitchingCounts counts) {
   within(counts.zero, 1, counts.observations);
   within(counts.nan, 1, counts.observations);
   within(counts.position, each, counts.samples);
+  for (std::size_t k = 0; k < counts.square.size(); ++k) {  // sum of n_i^2 <= sum of n_i times the largest n_i
+    const auto count = static_cast<double>(counts.state[k]), most = counts.shape_varies ? count : positions;
+    NETASSAY_REQUIRE(static_cast<double>(counts.square[k]) <= count * most, ValueError, kName,
+                     ": got a sum of squares ", counts.square[k], " of ", counts.state[k], " numbers");
+  }
+  within(counts.class_observations, std::max<index_t>(1, o.classes), counts.observations);
   for (std::size_t y = 0; y < counts.class_observations.size(); ++y) {
     const std::size_t size = counts.state.size();
     within(std::span(counts.class_state).subspan(y * size, size), each, counts.class_observations[y]);
