@@ -107,7 +107,8 @@ def _patterns(a: ArrayLike | Switching, function: str, options: dict[str, Any]) 
     if counts["shape_varies"]:
         raise DomainError(f"{function}: got positions whose shape has varied, expected the same units in all samples")
     bits = counts["patterns"].view(np.uint8)
-    return bits[np.lexsort(bits.T)], counts["units"] * int(np.prod(counts["shape"], dtype=np.int64))
+    whole = bits.view(np.dtype((np.void, bits.shape[1])))[:, 0]  # compared byte by byte
+    return bits[np.argsort(whole)], counts["units"] * int(np.prod(counts["shape"], dtype=np.int64))
 
 
 def _distinct(ordered: Bits) -> int:
