@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 
 from netassay.sources import sites
 from netassay.sources.sites import Site
@@ -298,6 +298,19 @@ def test_a_pass_computes_what_it_computed_and_leaves_no_mode_behind() -> None:
         watch(Wrap(model, lambda inner, x, found=found: found.append(inner(x))), batch)
         assert torch.equal(found[0], expected)
     assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_a_function_that_cannot_be_a_key_of_a_table_runs_as_ever() -> None:
+    class Function:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return handle_torch_function(self, (x,), x) if has_torch_function((x,)) else x.relu() + 1
+
+    model = Wrap(nn.Identity(), lambda inner, x: Function()(inner(x)))
+    found: list[Tensor] = []
+    watch(Wrap(model, lambda inner, x: found.append(inner(x))), data(3))
+    assert torch.equal(found[0], data(3).relu() + 1)
 
 
 def test_a_mode_is_taken_from_under_others_which_stay() -> None:

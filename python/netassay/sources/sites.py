@@ -150,13 +150,17 @@ class Pass:
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Calls a function of torch, and shows what it does to whom it concerns."""
+        try:
+            switches, places = func in self._watcher.ops, func in self._axes
+        except TypeError:  # not hashable, so none of torch's own
+            return func(*args, **kwargs)
         if not self._watcher.watching:
             return func(*args, **kwargs)
-        site = self._entering(func, args, kwargs) if func in self._watcher.ops else None
+        site = self._entering(func, args, kwargs) if switches else None
         result = func(*args, **kwargs)
         if site is not None:
             self._leaving(site, result)
-        if func in self._axes:
+        if places:
             self._place_units(func, args, kwargs, result)
         return result
 
