@@ -248,6 +248,20 @@ def test_the_places_of_a_maxpool_are_those_that_torch_takes(axes: int) -> None:
         assert np.array_equal(got.shares, [[(place[:, c] == q).mean() for c in range(3)] for q in range(k**axes)])
 
 
+def test_options_may_be_numpys_or_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"classes": np.int64(3)}, {"classes": 3}),
+        ({"rule": "relu6", "threshold": np.array([0.0, 5.0])}, {"rule": "relu6", "threshold": (0.0, 5.0)}),
+        ({"threshold": torch.tensor(0.5)}, {"threshold": 0.5}),
+        ({"kernel_size": np.int64(3), "stride": np.array([1, 2])}, {"kernel_size": 3, "stride": (1, 2)}),
+    ]
+    for given_options, expected in pairs:
+        rule = {"rule": "maxpool"} if "kernel_size" in expected else {}
+        assert Switching(**rule, **given_options).config() == Switching(**rule, **expected).config()
+        json.dumps(Switching(**rule, **given_options).config())
+
+
 def test_labels_and_units_share_the_references_information() -> None:
     g = np.random.default_rng(5)
     for shape in ((40, 6), (40, 3, 4)):
@@ -834,6 +848,9 @@ MISUSES: list[tuple[type[Exception], str, Any]] = [
     (DomainError, "dilation 4611686018427387904", lambda: Switching(rule="maxpool", kernel_size=5, dilation=2**62)),
     (DomainError, "one for each axis", lambda: Switching(rule="maxpool", kernel_size=2, stride=(1, 2, 3))),
     (DomainError, "got patterns of 3 states, expected 2", lambda: Switching(rule="relu6", patterns=True)),
+    (DomainError, "got threshold='high', expected numbers", lambda: Switching(threshold="high")),  # type: ignore[arg-type]
+    (DomainError, "kernel_size=2.5, expected an integer", lambda: Switching(rule="maxpool", kernel_size=2.5)),  # type: ignore[arg-type]
+    (DomainError, "padding=None, expected", lambda: Switching(rule="maxpool", kernel_size=2, padding=None)),  # type: ignore[arg-type]
     (DomainError, "classes=0", lambda: Switching(classes=0)),
     (LayoutError, "got layout 'lines'", lambda: Switching(layout="lines")),
     (LayoutError, "expected (n, channels, ...)", lambda: Switching().update(np.ones(3))),

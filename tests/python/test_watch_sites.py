@@ -250,6 +250,16 @@ def test_a_bad_option_is_an_error_that_names_it(options: dict[str, Any], named: 
         na.watch(nn.Sequential(nn.ReLU()), **{**COMPLEXITY, **options})
 
 
+def test_integers_may_be_numpys(tmp_path: Path) -> None:
+    options = {"every": np.int64(2), "max_rows": np.int32(3), "seed": np.uint8(4)}
+    model = seeded(Mlp)
+    with na.watch(model, **ALL, **options) as watch, na.watch(model, **ALL, every=2, max_rows=3, seed=4) as plain:
+        model(data(8, 6))
+        watch.save(tmp_path / "state")
+        plain.restore(tmp_path / "state")
+    assert same(watch, plain)
+
+
 def test_a_mask_leaves_padding_out_and_what_is_left_are_rows_without_positions() -> None:
     keep = torch.tensor([[True, True, False], [True, False, False]])
     model = Wrap(nn.Sequential(nn.Linear(4, 6), nn.ReLU()))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+import numpy as np
 
 from netassay.base.errors import DomainError
 
@@ -54,7 +57,10 @@ def thresholds_of(rule: str, given: float | Sequence[float] | None) -> tuple[flo
         if own is None:
             raise DomainError("Switching: got rule 'threshold' without a threshold, expected threshold=...")
         return own
-    values = tuple(float(t) for t in given) if isinstance(given, Sequence) else (float(given),)
+    try:
+        values = tuple(float(t) for t in np.ravel(given))
+    except (TypeError, ValueError):
+        raise DomainError(f"Switching: got threshold={given!r}, expected numbers") from None
     if own is not None and len(values) != len(own):
         raise DomainError(f"Switching: got {len(values)} thresholds for rule {rule!r}, expected {len(own)}")
     ascending = all(a < b for a, b in pairwise(values))
@@ -80,13 +86,22 @@ def window_of(
         raise DomainError(f"Switching: got kernel_size={kernel_size!r} with rule {rule!r}, expected both or neither")
     if kernel_size is None:
         return None
-    kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(int(k) for k in kernel_size)
+    size = _sizes(kernel_size, "kernel_size")
+    kernel = (size, size) if isinstance(size, int) else size
 
     def each(value: int | Sequence[int], name: str) -> tuple[int, ...]:
-        found = (value,) * len(kernel) if isinstance(value, int) else tuple(int(v) for v in value)
+        sizes = _sizes(value, name)
+        found = (sizes,) * len(kernel) if isinstance(sizes, int) else sizes
         if len(found) != len(kernel):
             raise DomainError(f"Switching: got {name} {found} with kernel_size {kernel}, expected one for each axis")
         return found
 
     steps = kernel if stride is None else each(stride, "stride")
     return kernel, steps, each(padding, "padding"), each(dilation, "dilation"), bool(ceil_mode)
+
+
+def _sizes(value: int | Sequence[int], name: str) -> int | tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, value)) if np.ndim(value) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise DomainError(f"Switching: got {name}={value!r}, expected an integer, or one for each axis") from None

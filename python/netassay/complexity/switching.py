@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -93,12 +94,12 @@ class Switching(State):
     ) -> None:
         thresholds = thresholds_of(rule, threshold)
         window = window_of(rule, kernel_size, stride, padding, dilation, ceil_mode)
-        if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 1):
+        if classes is not None and (isinstance(classes, bool) or not isinstance(classes, Integral) or classes < 1):
             raise DomainError(f"Switching: got classes={classes!r}, expected at least 1 or None")
         self._start(
             {
                 "rule": rule, "thresholds": list(thresholds), "layout": layout, "positions": bool(positions),
-                "classes": classes or 0, "patterns": bool(patterns), "sums": bool(sums),
+                "classes": int(classes or 0), "patterns": bool(patterns), "sums": bool(sums),
                 "window": None if window is None else [*map(list, window[:4]), window[4]],
             }
         )  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from numbers import Real
+from dataclasses import replace
+from numbers import Integral, Real
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,9 @@ class Watch:
         _require(_whole(every), "every", every, "an integer of at least 1")
         _require(_real(delta) and 0 < delta <= 1, "delta", delta, "0 < delta <= 1")
         _require(_thresholds(thresholds), "thresholds", thresholds, f"finite numbers by {', '.join(SMOOTH)}")
+        # numpy's integers are none for a file of JSON
+        rows = None if settings.max_rows is None else int(settings.max_rows)
+        settings, every = replace(settings, max_rows=rows, seed=int(settings.seed)), int(every)
         root, self._wrappers = _layers.unwrap(model)
         self._measures, self._thresholds = measures, dict(thresholds)
         self._shown = patterns.Matcher(sites, what="sites")
@@ -372,7 +376,7 @@ def _real(value: object) -> bool:
 
 
 def _whole(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _require(holds: bool, option: str, got: object, expected: str) -> None:
