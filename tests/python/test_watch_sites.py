@@ -277,6 +277,17 @@ def test_a_mask_leaves_padding_out_and_what_is_left_are_rows_without_positions()
     assert watch.report()["inner.0"].neuron_strength.count == rows.size
 
 
+def test_a_pool_is_not_counted_where_padding_is_masked_and_that_is_no_fault() -> None:
+    keep = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    model = nn.Sequential(nn.Conv1d(3, 4, 1), nn.ReLU(), nn.MaxPool1d(2))
+    with na.watch(model, **COMPLEXITY, mask=lambda x: keep) as watch:
+        for _ in range(4):
+            model(data(2, 3, 6))
+    assert watch.report()["1"].complexity.samples == 40
+    assert "(mask)" in reasons(watch.report())["2"]
+    assert watch._taps.faults == {}
+
+
 def test_strengths_are_distributions_of_what_layers_put_out_and_activations_of_what_leaves_sites() -> None:
     model = seeded(ConvNet).eval()
     with recording(model) as seen, na.watch(model, measures=("network",)) as watch:

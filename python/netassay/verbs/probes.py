@@ -191,6 +191,8 @@ class SwitchingProbe(Probe):
 
     def refuses(self, shown: Shown) -> str:
         rule = _site(shown).rule
+        if rule == "maxpool" and shown.keep is not None:
+            return "a window of maxpool holds padding and what is none side by side (mask)"
         counted = on_host(shown.tensor) or rule in DeviceSwitching.RULES
         return "" if counted else f"{rule} is not counted on {shown.tensor.device.type}"
 
