@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -692,6 +694,18 @@ def test_a_history_gives_quantities_of_the_network_and_of_rows_against_the_step(
     assert loaded.quantities == history.quantities
     with pytest.raises(na.SelectionError, match=r"nearest is 'complexity\.eval\.mean_position'"):
         history["complexity.eval.mean_positions"]
+
+
+def test_a_history_keeps_no_watch_and_no_model_alive() -> None:
+    model = nn.Sequential(nn.ReLU())
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(4, 5))
+        assert watch.snapshot(1).watch is watch
+    history, gone = watch.history, weakref.ref(model)
+    del model, watch
+    gc.collect()
+    assert gone() is None
+    assert len(history) == 1
 
 
 def test_a_step_that_does_not_rise_is_an_error_and_forgets_nothing() -> None:
