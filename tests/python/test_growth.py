@@ -124,7 +124,8 @@ def test_steps_that_begin_late_are_fitted_as_well() -> None:
     (TooFewRows, "got 3 points at 3 steps", lambda: growth([1, 2, 3], [1, 2, 3])),
     (TooFewRows, "got 4 points at 2 steps", lambda: growth([1, 1, 2, 2], [1, 2, 3, 4])),
     (TooFewRows, "got 2 points", lambda: growth(STEPS, STEPS, window=(2, 3))),
-    (DomainError, "expected first < last", lambda: growth(STEPS, STEPS, window=(3, 2))),
+    (DomainError, "got window (3,), expected (first, last)", lambda: growth(STEPS, STEPS, window=(3,))),
+    (DomainError, "first < last", lambda: growth(STEPS, STEPS, window=(3, 2))),
 ])  # fmt: skip
 def test_a_misuse_says_what_was_got_and_what_expected(error: type[Exception], text: str, misuse: Any) -> None:
     with pytest.raises(error, match=re.escape(text)):

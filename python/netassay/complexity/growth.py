@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -88,9 +89,9 @@ def growth(steps: ArrayLike, values: ArrayLike, *, window: Sequence[float] | Non
     if x.ndim != 1 or x.shape != y.shape:
         raise ShapeError(f"growth: got steps of shape {x.shape} and values of shape {y.shape}, expected (n,) twice")
     if window is not None:
-        first, last = (float(step) for step in window)
+        first, last = (float(step) for step in window) if len(window) == 2 else (math.nan, math.nan)
         if not first < last:
-            raise DomainError(f"growth: got window ({first}, {last}), expected first < last")
+            raise DomainError(f"growth: got window {tuple(window)}, expected (first, last), first < last")
         inside = (x >= first) & (x <= last)
         x, y = x[inside], y[inside]
     usable = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
