@@ -432,6 +432,12 @@ def test_a_fair_coin_is_one_bit_and_a_unit_that_never_switches_none() -> None:
     assert np.isnan(got.effective_samples[1:]).all()
 
 
+def test_one_sample_apart_of_many_is_no_rounding() -> None:
+    state = Switching()
+    state.add_counts(samples=3 * 10**9 + 7, state=[1])
+    assert state.result().hamming == pytest.approx(2 / (3 * 10**9 + 7), rel=1e-15, abs=0)
+
+
 def test_dead_and_linear_units_are_those_of_the_rule() -> None:
     columns = np.array([[-1.0, 3.0, 9.0, -1.0], [-2.0, 4.0, 7.0, 3.0]])
     expected = {

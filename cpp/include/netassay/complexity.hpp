@@ -28,10 +28,11 @@
 /// the processor is set.
 ///
 /// Failure: a call that throws leaves the state as it was. Cost: one read (patterns: a second one); memory
-/// 8 (K - 1) C P bytes for counts of positions and, while an update runs, at most 64 KB and 4 (K - 1) bytes (20 more
-/// with sums) for each of 1024 units of 1024 samples per thread; of a window 16 bytes for each of its places and
-/// outputs, 512 KB for counts and, where units are not side by side, 64 bytes for each position of a map. Where units
-/// are too few for the threads, counts of parts of the samples are made side by side, each as large as the state.
+/// 8 (K - 1) C P bytes for counts of positions and, while an update runs, 8 for each sample and each position, and at
+/// most 64 KB and 4 (K - 1) bytes (20 more with sums) for each of 1024 units of 1024 samples per thread; of a window 16
+/// bytes for each of its places and outputs, 512 KB for counts and, where units are not side by side, 64 bytes for each
+/// position of a map. Where units are too few for the threads, counts of parts of the samples are made side by side,
+/// each as large as the state.
 ///
 /// Source: Janik, Witaszczyk, "Complexity for deep neural networks and other characteristics of deep feature
 /// representations" (arXiv 2006.04791). Its abstract and its authors' related code could be consulted: they confirm the

@@ -212,8 +212,9 @@ def miller_madow(bits: Float64, states: Int64, total: int, most: float) -> Float
 
 def hamming(states: Int64, samples: int) -> float:
     """Mean share of units whose states differ between two samples; see `Complexity`."""
-    same = (states.astype(np.float64) ** 2).sum(axis=0)
-    return float(((float(samples) ** 2 - same) / (float(samples) * (samples - 1))).mean())
+    each = states.astype(np.float64)
+    apart = (each * (samples - each)).sum(axis=0)  # n^2 - sum_k n_k^2 without cancellation
+    return float((apart / (float(samples) * (samples - 1))).mean())
 
 
 def effective_samples(counts: dict[str, Any], pieces: bool) -> Float64:
