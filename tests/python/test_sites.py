@@ -77,6 +77,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Any], str, dict[str, Any]]] = {
     "maximum with 0": (lambda x: torch.maximum(x, ZERO), "relu", {}),
     "max with zeros": (lambda x: torch.max(x, torch.zeros_like(x)), "relu", {}),
     "clamp(max=0.5)": (lambda x: x.clamp(max=0.5), "threshold", {"threshold": 0.5}),
+    "clamp_max(0.5)": (lambda x: torch.clamp_max(x, 0.5), "threshold", {"threshold": 0.5}),
     "clamp(-inf, 0.5)": (lambda x: x.clamp(-torch.inf, 0.5), "threshold", {"threshold": 0.5}),
     "clamp by numpy": (lambda x: x.clamp(np.float32(0), np.float32(6)), "relu6", {}),
     "F.relu6": (F.relu6, "relu6", {}),

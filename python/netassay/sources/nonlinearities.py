@@ -57,12 +57,14 @@ def _bound(value: object, none: float) -> float:
     return float(value) if isinstance(value, int | float | Real) else math.nan
 
 
-def _clamp(low_name: str = "min", high_name: str = "max", low: Any = None, high: Any = None) -> Reading:
+def _clamp(
+    low_name: str = "min", high_name: str = "max", low: Any = None, high: Any = None, places: tuple[int, int] = (1, 2)
+) -> Reading:
     """Between two numbers. The lower one alone is a ReLU's threshold; of the upper one alone no rule has the pieces."""
 
     def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pieces | Refusal | None:
-        bottom = _bound(_argument(args, kwargs, 1, low_name, low), -math.inf)
-        top = _bound(_argument(args, kwargs, 2, high_name, high), math.inf)
+        bottom = _bound(_argument(args, kwargs, places[0], low_name, low), -math.inf)
+        top = _bound(_argument(args, kwargs, places[1], high_name, high), math.inf)
         if math.isnan(bottom) or math.isnan(top):
             return Refusal("its bounds are no numbers but tensors, or NaN")
         if bottom >= top or (math.isinf(bottom) and math.isinf(top)):
@@ -143,6 +145,7 @@ def operations(thresholds: Mapping[str, float]) -> dict[object, Op]:
         "clamp": _clamp(),
         "clip": _clamp(),
         "clamp_min": _clamp(),
+        "clamp_max": _clamp(places=(2, 1)),
         "maximum": _maximum,
         "max": _maximum,
         **{gate: _always("gate_sign") for gate in _GATES},
