@@ -330,6 +330,17 @@ def test_a_mode_is_taken_from_under_others_which_stay() -> None:
     assert torch.overrides._get_current_function_mode_stack() == []
 
 
+def test_what_a_parametrization_does_to_weights_is_no_site() -> None:
+    class Positive(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return F.relu(F.softplus(weight)) + nn.functional.relu6(weight)
+
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    nn.utils.parametrize.register_parametrization(model[0], "weight", Positive())
+    nn.utils.parametrize.register_parametrization(model[0], "bias", nn.ReLU())
+    assert [site.name for site in watch(model, data(4, 6)).sites] == ["1"]
+
+
 def test_outside_of_any_module_nothing_is_a_site() -> None:
     model = nn.ReLU()
     watcher = sites.Watcher(model, lambda name: True, {})

@@ -88,18 +88,28 @@ class Watcher:
         return _mode_class()(Pass(self, listener))
 
     def name_of(self, module: nn.Module) -> str | None:
-        """A module's qualified name, also of one that came after the watch; None outside the model."""
+        """A module's qualified name, also of one that came after the watch; "" inside a parametrization, whose input
+        is weights; None outside the model."""
         key = id(module)
         known = self._names.get(key)
         if known is not None and known[0]() is module:
             return known[1]
         if key in self._strangers:
             return None
-        self._names = {id(m): (weakref.ref(m), name or ROOT) for name, m in self.root.named_modules()}
+        self._names = self._named()
         if key not in self._names:
             self._strangers.add(key)
             return None
         return self._names[key][1]
+
+    def _named(self) -> dict[int, tuple[weakref.ref[nn.Module], str]]:
+        from torch.nn.utils.parametrize import ParametrizationList
+
+        names = {id(m): (weakref.ref(m), name or ROOT) for name, m in self.root.named_modules()}
+        for each in self.root.modules():
+            if isinstance(each, ParametrizationList):
+                names.update({id(m): (weakref.ref(m), "") for m in each.modules()})
+        return names
 
 
 def push(mode: Any) -> None:
@@ -178,8 +188,8 @@ class Pass:
                 if found is None or tensor is None:
                     return None
                 module, inside = self._innermost()
-                if module is None:
-                    return None  # outside of any module: no pass is running
+                if module is None or not inside:
+                    return None  # outside of any module, where no pass is running; or of weights
                 mine = own(module)
                 place = inside if mine else f"{inside}:{op.name}"
                 if not self._watcher.wanted(place):
