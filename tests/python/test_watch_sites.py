@@ -858,6 +858,16 @@ def test_what_is_not_counted_on_a_device_is_said() -> None:
     assert "maxpool is not counted" in reasons(report)["2"]
 
 
+def test_a_nonlinearity_that_makes_weights_is_neither_a_site_nor_missed() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    nn.utils.parametrize.register_parametrization(model[0], "bias", nn.ReLU())
+    with na.watch(model, **COMPLEXITY) as watch:
+        model(data(8, 6))
+    report = watch.report()
+    assert [row.name for row in report] == ["1"]
+    assert report.coverage.skipped == ()
+
+
 def test_a_recurrent_model_has_no_site_and_says_why() -> None:
     model = seeded(Recurrent)
     with na.watch(model, **COMPLEXITY) as watch:

@@ -79,6 +79,14 @@ def named(model: nn.Module) -> dict[str, nn.Module]:
     return {name or ROOT: module for name, module in model.named_modules(remove_duplicate=False)}
 
 
+def parametrizing(model: nn.Module) -> set[int]:
+    """Modules that compute parameters, by identity: what they are shown is weights."""
+    from torch.nn.utils.parametrize import ParametrizationList
+
+    lists = (module for module in model.modules() if isinstance(module, ParametrizationList))
+    return {id(module) for each in lists for module in each.modules()}
+
+
 def compiled(model: nn.Module) -> bool:
     """Whether the model, or a module inside it, runs compiled: hooks that are hung on it now may not run."""
     return any(

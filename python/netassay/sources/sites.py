@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from netassay.sources.layers import ROOT
+from netassay.sources.layers import ROOT, parametrizing
 from netassay.sources.nonlinearities import Pieces, Refusal, axes, operations, own
 
 if TYPE_CHECKING:
@@ -103,13 +103,11 @@ class Watcher:
         return self._names[key][1]
 
     def _named(self) -> dict[int, tuple[weakref.ref[nn.Module], str]]:
-        from torch.nn.utils.parametrize import ParametrizationList
-
-        names = {id(m): (weakref.ref(m), name or ROOT) for name, m in self.root.named_modules()}
-        for each in self.root.modules():
-            if isinstance(each, ParametrizationList):
-                names.update({id(m): (weakref.ref(m), "") for m in each.modules()})
-        return names
+        of_weights = parametrizing(self.root)
+        return {
+            id(module): (weakref.ref(module), "" if id(module) in of_weights else name or ROOT)
+            for name, module in self.root.named_modules()
+        }
 
 
 def push(mode: Any) -> None:

@@ -149,8 +149,9 @@ def _skipped(measured: set[str], seen: Seen) -> Iterator[Skipped]:
         if name not in told:
             told.add(name)
             yield Skipped(name, seen.reason(name))
+    of_weights = _layers.parametrizing(seen.root)
     for name, module in seen.modules().items() if seen.wanted is not None else ():
-        reason = _unseen(name, module, seen)
+        reason = "" if id(module) in of_weights else _unseen(name, module, seen)
         if reason and name not in told and seen.wanted is not None and seen.wanted(name):
             told.add(name)
             yield Skipped(name, reason)
