@@ -24,7 +24,7 @@ def node_strengths(model: nn.Module, example_input: Any, *, batch_axis: int = 0)
     the operation is listed, and the nodes at both ends keep the side that is known and are flagged.
 
     The run is followed in evaluation mode; the model, its mode and its gradients stay as they are. The graph is never
-    made: memory is linear in units, and a layer costs one read of its weights.
+    made: memory is linear in units and in one layer's weights, and a layer costs a few reads of its weights.
 
     Args:
         model: an nn.Module with values, on any device, in any format; computed in float64 on the CPU.

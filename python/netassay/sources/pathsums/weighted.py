@@ -50,15 +50,13 @@ class Weighted(Pass):
             raise Lost("several tensors where one is expected")
         if tensor.is_complex():
             raise Lost("it is complex")
-        if not bool(torch.isfinite(tensor).all()):
+        if not _finite(tensor):
             raise NonFinite(f"{self.function}: got a NaN or an infinity in {node.name!r}, expected finite values")
         return tensor.double()
 
     def _stored(self, node: fx.Node) -> Tensor:
-        import torch
-
         tensor = super()._stored(node)
-        if node not in self._checked and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if node not in self._checked and tensor.is_floating_point() and not _finite(tensor):
             name = self.names.get(node, node.name)
             raise NonFinite(f"{self.function}: got a NaN or an infinity in {name!r}, expected finite values")
         self._checked.add(node)
@@ -91,6 +89,14 @@ class Weighted(Pass):
 
     def _at(self, node: fx.Node) -> Step:
         return Step(self, node, self.traced.graph.calls[self.traced.places[node]], Leaf())
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all numbers are: where their sum is, which takes a twentieth of the time."""
+    import torch
+
+    total = tensor.sum(dtype=torch.float64 if tensor.dtype.itemsize == 1 else None)  # no sums of 8-bit floats
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor.double()).all())
 
 
 def own_statistics(step: Step) -> bool:
