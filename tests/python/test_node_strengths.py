@@ -711,7 +711,29 @@ def test_bad_models_and_weights_are_named() -> None:
         broken[3].weight[0, 1] = math.nan
     with pytest.raises(NonFinite, match=r"node_strengths: got a NaN or an infinity in '3\.weight', expected finite"):
         strengths(broken, (3,))
+    for buffer, value, message in (
+        ("running_var", math.nan, r"got a NaN or an infinity in '1\.running_var', expected finite values$"),
+        ("running_var", -1.0, r"got a variance of -1\.0 in '1\.running_var', expected numbers above -1e-05$"),
+        ("running_mean", math.inf, r"got a NaN or an infinity in '1\.running_mean', expected finite values$"),
+    ):
+        norm = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+        getattr(norm[1], buffer)[1] = value
+        with pytest.raises(NonFinite, match="^node_strengths: " + message):
+            na.node_strengths(norm, torch.zeros(1, 3))
     with pytest.raises(TypeError, match=r"node_strengths: got int, expected a torch.nn.Module"):
         na.node_strengths(3, torch.zeros(1, 3))  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="node_strengths: got an example input of shape"):
         na.node_strengths(nn.Linear(3, 2), torch.zeros(1, 3), batch_axis=4)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(3, 2), lambda: nn.Conv1d(3, 2, 1), lambda: nn.LSTM(3, 2)])
+def test_sums_that_float64_does_not_hold_are_refused(make: Callable[[], nn.Module]) -> None:
+    model = make().double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1e160)  # squares, and with them disparities, are beyond it
+    shape = (1, 3, 4) if isinstance(model, nn.Conv1d) else (4, 1, 3) if isinstance(model, nn.LSTM) else (1, 3)
+    with pytest.raises(
+        NonFinite, match=r"^node_strengths: got links of '.*' whose sums lie beyond float64, expected sm"
+    ):
+        na.node_strengths(model, torch.zeros(*shape).double(), batch_axis=int(isinstance(model, nn.LSTM)))

@@ -36,7 +36,8 @@ def node_strengths(model: nn.Module, example_input: Any, *, batch_axis: int = 0)
 
     Raises:
         TypeError: no module, or no tensor in the example. ShapeError: no batch axis. UnsupportedLayout: the model
-        cannot be followed, or is on the meta device. NonFinite: a weight that is not finite, naming it.
+        cannot be followed, or is on the meta device. NonFinite: a weight that is not finite, naming it;
+        sums beyond float64.
 
     Source: La Malfa et al. 2021 (arXiv 2110.02628) and 2022 (2209.05488); for what is ours see docs/network.md.
 
