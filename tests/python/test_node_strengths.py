@@ -737,3 +737,21 @@ def test_sums_that_float64_does_not_hold_are_refused(make: Callable[[], nn.Modul
         NonFinite, match=r"^node_strengths: got links of '.*' whose sums lie beyond float64, expected sm"
     ):
         na.node_strengths(model, torch.zeros(*shape).double(), batch_axis=int(isinstance(model, nn.LSTM)))
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_a_quantised_layer_has_no_rule() -> None:
+    class Packed(nn.Module):
+        """What nn.quantized.dynamic.Linear does: its weights are no tensor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            weight = torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8)
+            self.packed = torch.ops.quantized.linear_prepack(weight, None)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.ops.quantized.linear_dynamic(x, self.packed)
+
+    found = na.node_strengths(Packed(), torch.zeros(1, 3))
+    assert [one.op for one in found.unknown] == ["quantized::linear_dynamic"]
+    assert [layer.flags for layer in found] == [("input", "unknown_out"), ("output", "unknown_in")]

@@ -221,7 +221,9 @@ def _recorded(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         )
         module = make(*(leaves[place] for place in places))
     nodes = list(module.graph.nodes)
-    constants = {node: getattr(module, node.target) for node in nodes if node.op == "get_attr"}
+    held = {node: getattr(module, node.target) for node in nodes if node.op == "get_attr"}
+    # packed weights are no tensors
+    constants = {node: value for node, value in held.items() if isinstance(value, torch.Tensor)}
     entering = [node for node in nodes if node.op == "placeholder"]
     names = _argument_names(model, args, kwargs)
     inputs = dict(zip(entering, (names[place] for place in places), strict=True))
