@@ -214,6 +214,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "bicubic": (lambda: nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True), (1, 4, 4)),
     "fold": (lambda: nn.Fold((4, 4), 3), (9, 4)),
     "scaled": (lambda: function(lambda x: -(x * 3 - 1) / 2), (4,)),
+    "scaled in place": (lambda: function(lambda x: x.clone().mul_(3).sub_(1).neg_().div_(2)), (4,)),
     "subtracted from": (lambda: function(lambda x: 2 - x), (4,)),
     "matmul and bias": (Matmul, (4,)),
     "addmm": (Addmm, (4,)),
@@ -230,7 +231,7 @@ def test_an_affine_call_has_the_sums_of_its_jacobian(case: str) -> None:
     assert_external(first, "incoming")
     assert_external(last, "outgoing")
     matrix, b = jacobian(model, *shape)
-    if case == "scaled":  # four layers of one link a node
+    if case.startswith("scaled"):  # four layers of one link a node
         assert len(found) == 5
         near(first.outgoing, np.full(4, 3.0))
         near(last.incoming, np.full(4, 0.5))
@@ -663,6 +664,15 @@ def test_weights_of_any_format_are_summed_in_float64(dtype: torch.dtype) -> None
     b = na.node_strengths(model.double(), torch.zeros(1, 2, 8, 8).double())
     for x, y in zip(a, b, strict=True):
         near(x.strength, y.strength)  # type: ignore[arg-type]
+
+
+def test_the_default_device_does_not_matter() -> None:
+    model = drawn(ConvNet())
+    a = na.node_strengths(model, torch.zeros(1, 2, 8, 8).double())
+    x = torch.zeros(1, 2, 8, 8).double()
+    with torch.device("meta"):
+        b = na.node_strengths(model, x)
+    assert all(np.array_equal(x.strength, y.strength) for x, y in zip(a, b, strict=True))  # type: ignore[arg-type]
 
 
 def test_nothing_of_the_model_changes() -> None:

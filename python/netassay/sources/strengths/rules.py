@@ -71,7 +71,7 @@ def _diagonal(engine: Strengths, step: Step) -> Value:
     if step.op in _QUOTIENTS and _divides_by(step, carried[0]):
         return engine.kept(step)
     x = torch.zeros(step.shape, dtype=torch.float64, device="cpu", requires_grad=True)
-    y = step.rerun({carried[0]: x, **_constants(engine, step, carried[0])})
+    y = step.rerun({carried[0]: x.clone(), **_constants(engine, step, carried[0])})
     (scale,) = torch.autograd.grad(y, x, torch.ones_like(y))
     shift = y.detach()
     if not bool(torch.isfinite(scale).all()) or bool(shift.isnan().any()):

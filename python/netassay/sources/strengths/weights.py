@@ -36,7 +36,10 @@ def linear(entering: Sums, weight: Tensor) -> Links:
     found = sums(weight.reshape(-1, weight.shape[-1]))
     into = (found.row_sum, found.row_absolute, found.row_square)
     out = (found.column_sum, found.column_absolute, found.column_square)
-    rows, columns = (dict(zip(POWERS, map(torch.tensor, side), strict=True)) for side in (into, out))
+    rows, columns = (
+        {power: torch.tensor(values, device="cpu") for power, values in zip(POWERS, side, strict=True)}
+        for side in (into, out)
+    )
 
     def forward(x: Tensor, power: Power) -> Tensor:
         if bool(x.all()):  # ones: any of them stands for all
