@@ -418,6 +418,41 @@ def test_what_is_written_into_a_part_of_a_tensor_is_read_there() -> None:
     assert_outgoing(found["a"], second[:, :2])
 
 
+def test_a_parameter_that_is_written_over_nodes_is_nodes_there() -> None:
+    class Written(nn.Module):
+        def __init__(self, value: float | None) -> None:
+            super().__init__()
+            self.first, self.token, self.last = nn.Linear(3, 4), nn.Parameter(torch.ones(2)), nn.Linear(4, 2)
+            self.value = value
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            y[:, 1:3] = self.token if self.value is None else self.value
+            return self.last(y)
+
+    model = drawn(Written(None))
+    found, out = strengths(model, (3,)), model.last.weight.detach().numpy().sum(0)
+    assert names(found) == ["x", "first", "token", "last"]
+    near(found["first"].outgoing, np.array([out[0], 0, 0, out[3]]))
+    near(found["token"].outgoing, out[1:3])
+    assert not found.data_dependent
+    masked = strengths(drawn(Written(-math.inf)), (3,))  # no nodes
+    assert names(masked) == ["x", "first", "last"]
+    assert (masked["first"].outgoing != 0).tolist() == [True, False, False, True]  # type: ignore[union-attr]
+
+
+def test_nodes_that_are_written_where_nothing_is_known_are_not_called_unread() -> None:
+    def placed(inner: nn.Module, x: Tensor) -> Tensor:
+        y = x.new_zeros(len(x), 2, 3)
+        y[:, 0] = torch.ones(3)
+        y[:, 1] = x
+        return inner(y)
+
+    found = strengths(drawn(Wrap(nn.Linear(3, 2), placed)), (3,))
+    assert found[0].flags == ("input", "unknown_out")
+    assert [one.op for one in found.unknown] == ["copy"]
+
+
 def test_a_class_token_is_nodes_and_a_position_a_bias() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:

@@ -7,7 +7,7 @@ makes a new leaf. Its links into the new nodes are f(1); T^T 1 goes back along t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -284,15 +284,30 @@ class Strengths(Weighted):
         except Lost:
             return None
 
+    def _overwritten(self, node: fx.Node, root: fx.Node, others: Sequence[fx.Node]) -> Mapping[fx.Node, Value]:
+        """Where what is written cannot be told, nothing is known of who reads the nodes that are there."""
+        found = super()._overwritten(node, root, others)
+        lost = [value for value in found.values() if isinstance(value, Lost)]
+        if lost:
+            for sums in filter(None, map(self._sums_or_none, (node, root))):
+                self.flag(sums, "unknown_out")
+            call = self.traced.graph.calls[self.traced.places[node]]
+            self.unknown.append(Unlinked(call.name, call.call, call.op, str(lost[0])))
+        return found
+
     # ---- constants ----
 
     def constant_sums(self, node: fx.Node) -> Sums | None:
-        """A constant beside units, such as a class token, is units that a link of weight 1 reaches; zeros are none."""
+        """A constant beside units, such as a class token, is units that a link of weight 1 reaches; zeros are none, nor
+        is minus infinity, which stands where there shall be no unit."""
+        import torch
+
         if node in self._constants:
             return self._constants[node]
-        values = self.values(node)
-        if not bool(values.any()):
+        held = self.constant(node)
+        if isinstance(held, torch.Tensor) and not (bool(held.any()) and bool(torch.isfinite(held).all())):
             return None
+        values = self.values(node)
         name = self.names.get(node) or self._name_of(node)
         layout = self.layout(node, 0) if node in self.traced.batch_axes else Layout()
         sums, units = self.nodes(name, None, "constant", values.shape, layout, flags=("constant",))
