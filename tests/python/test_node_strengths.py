@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -725,6 +726,18 @@ def test_nothing_of_the_model_changes() -> None:
     assert torch.equal(model.fc.weight.grad, torch.ones_like(model.fc.weight))
     assert model.conv1.weight.grad is None
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_several_threads_may_follow_one_model() -> None:
+    model = drawn(ConvNet()).train()
+    x = torch.zeros(1, 2, 8, 8).double()
+    expected = na.node_strengths(model, x)
+    with ThreadPoolExecutor(3) as pool:
+        several = list(pool.map(lambda _: na.node_strengths(model, x), range(3)))
+    for found in several:
+        assert names(found) == names(expected)
+        assert all(np.array_equal(a.strength, b.strength) for a, b in zip(found, expected, strict=True))  # type: ignore[arg-type]
+    assert model.training
 
 
 # ---- the result ----
