@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netassay
-from netassay import Comparison, DomainError, NonFinite, Report, StateError, cli, compare, measure_weights
+from netassay import Comparison, DomainError, NonFinite, Report, StateError, cli, compare, measure_weights, watch
 from netassay.network import divergence
 from netassay.report import Row, UnknownLayer
 from netassay.report.align import side_by_side
@@ -207,6 +207,25 @@ def test_other_measures_are_compared_by_their_reports() -> None:
     assert set(found.totals) == {"parameters", "saturation.mean"}  # links were not compared
     assert "0.750 -> 0.500 (-0.250)" in str(found)
     assert compare(report(0.75), report(None))["fc"].changes["saturation"]["value"] == Change(0.75, None, None)
+
+
+def test_what_a_watch_measures_is_in_the_table() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+
+    def report(scale: float) -> Report:
+        with watch(model, measures=("complexity", "network")) as watched:
+            model.eval()(scale * torch.arange(12.0).reshape(4, 3))
+        return watched.report()
+
+    found = compare(report(1.0), report(-2.0))
+    heading, _, linear, relu = str(found).splitlines()[3:7]
+    assert " ".join(heading.split()) == "layer mode bits/channel bits/position strength std activation std"
+    for measure, line in (("neuron_strength", linear), ("neuron_activation", relu)):
+        pair = found[line.split()[0]]
+        a, b = (row.measures[measure].std for row in (pair.a, pair.b) if row)
+        assert f"{a:.3g} -> {b:.3g} ({b - a:+.3g})" in line
+    assert f"{found['1'].changes['complexity']['mean_position'].a:.3f} -> " in relu
 
 
 def test_a_nan_is_an_error_or_a_layer_that_only_the_other_has_with_its_reason(a: Path, tmp_path: Path) -> None:

@@ -330,12 +330,18 @@ def test_the_first_nan_or_infinity_is_named(function: Any, dtype: str) -> None:
             for i, j in ((m - 1, 0), (2, 3)):
                 plain[i, j] = NOT_NUMBERS[dtype][bad] if dtype in NOT_NUMBERS else (np.nan, -np.inf)[bad]
             for y in (plain, np.asfortranarray(plain)):
-                with pytest.raises(NonFinite, match=rf"^{function.__name__}: got .* at \[2, 3\], expected finite"):
+                with pytest.raises(
+                    NonFinite, match=rf"^{function.__name__}: got .* at \[2, 3\] of the weight and 1 more"
+                ):
                     function(View(y, dtype))
 
 
 def test_what_else_is_refused() -> None:
     w = np.ones((2, 3))
+    with pytest.raises(NonFinite, match=r"^link_weights: got nan at \[1\] of the bias, expected finite values$"):
+        link_weights(w, np.array([0, np.nan]))
+    with pytest.raises(NonFinite, match=r"^sums: got inf at \[1, 0, 2\] of the weight, expected finite values$"):
+        sums(np.array([[[1.0, 2, 3]], [[4, 5, np.inf]]]))
     with pytest.raises(ShapeError, match=r"^link_weights: got a bias of shape \(3,\), expected \(2,\)$"):
         link_weights(w, np.ones(3))
     with pytest.raises(DomainError, match=r"^link_weights: got quantile 1.5, expected a share from 0 to 1$"):

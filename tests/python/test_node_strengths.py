@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -191,6 +192,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv3d": (lambda: conv(2, 3, 2, axes=3, stride=2), (2, 3, 4, 5)),
     "conv of the page": (lambda: conv(4, 6, 3, stride=2, padding=1, dilation=2, groups=2), (4, 9, 8)),
     "conv of even kernel, same": (lambda: conv(2, 3, (2, 4), padding="same"), (2, 5, 6)),
+    "conv of patches": (lambda: conv(3, 5, 4, stride=4), (3, 8, 12)),
+    "conv of a long kernel": (lambda: conv(2, 3, 9, axes=1, stride=2, padding=5), (2, 12)),
+    "conv along one axis": (lambda: conv(2, 3, (1, 3), padding=(0, 2), dilation=2), (2, 4, 9)),
     "conv, unread border": (lambda: conv(2, 2, 2, stride=3, bias=False), (2, 7, 7)),
     "conv, circular": (lambda: conv(2, 3, 3, padding=1, padding_mode="circular"), (2, 5, 5)),
     "depthwise": (lambda: conv(4, 8, 3, groups=4, padding=1), (4, 5, 6)),
@@ -198,6 +202,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: conv(4, 6, 3, transposed=True, stride=2, padding=1, output_padding=1, groups=2, dilation=2),
         (4, 4, 3),
     ),
+    "transposed, along one axis": (lambda: conv(4, 2, 5, transposed=True, axes=1, stride=3), (4, 6)),
     "batch norm": (lambda: nn.BatchNorm2d(3), (3, 2, 2)),
     "average pool": (lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), (2, 6, 7)),
     "average pool, padding counts": (lambda: nn.AvgPool1d(3, 2, 1), (2, 6)),
@@ -210,6 +215,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "bicubic": (lambda: nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True), (1, 4, 4)),
     "fold": (lambda: nn.Fold((4, 4), 3), (9, 4)),
     "scaled": (lambda: function(lambda x: -(x * 3 - 1) / 2), (4,)),
+    "scaled in place": (lambda: function(lambda x: x.clone().mul_(3).sub_(1).neg_().div_(2)), (4,)),
     "subtracted from": (lambda: function(lambda x: 2 - x), (4,)),
     "matmul and bias": (Matmul, (4,)),
     "addmm": (Addmm, (4,)),
@@ -226,7 +232,7 @@ def test_an_affine_call_has_the_sums_of_its_jacobian(case: str) -> None:
     assert_external(first, "incoming")
     assert_external(last, "outgoing")
     matrix, b = jacobian(model, *shape)
-    if case == "scaled":  # four layers of one link a node
+    if case.startswith("scaled"):  # four layers of one link a node
         assert len(found) == 5
         near(first.outgoing, np.full(4, 3.0))
         near(last.incoming, np.full(4, 0.5))
@@ -411,6 +417,41 @@ def test_what_is_written_into_a_part_of_a_tensor_is_read_there() -> None:
     first, second = (layer.weight.detach().numpy() for layer in (model.a, model.b))
     assert_outgoing(found["x"], first, np.pad(second[:, 2:], ((0, 0), (2, 0))))
     assert_outgoing(found["a"], second[:, :2])
+
+
+def test_a_parameter_that_is_written_over_nodes_is_nodes_there() -> None:
+    class Written(nn.Module):
+        def __init__(self, value: float | None) -> None:
+            super().__init__()
+            self.first, self.token, self.last = nn.Linear(3, 4), nn.Parameter(torch.ones(2)), nn.Linear(4, 2)
+            self.value = value
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            y[:, 1:3] = self.token if self.value is None else self.value
+            return self.last(y)
+
+    model = drawn(Written(None))
+    found, out = strengths(model, (3,)), model.last.weight.detach().numpy().sum(0)
+    assert names(found) == ["x", "first", "token", "last"]
+    near(found["first"].outgoing, np.array([out[0], 0, 0, out[3]]))
+    near(found["token"].outgoing, out[1:3])
+    assert not found.data_dependent
+    masked = strengths(drawn(Written(-math.inf)), (3,))  # no nodes
+    assert names(masked) == ["x", "first", "last"]
+    assert (masked["first"].outgoing != 0).tolist() == [True, False, False, True]  # type: ignore[union-attr]
+
+
+def test_nodes_that_are_written_where_nothing_is_known_are_not_called_unread() -> None:
+    def placed(inner: nn.Module, x: Tensor) -> Tensor:
+        y = x.new_zeros(len(x), 2, 3)
+        y[:, 0] = torch.ones(3)
+        y[:, 1] = x
+        return inner(y)
+
+    found = strengths(drawn(Wrap(nn.Linear(3, 2), placed)), (3,))
+    assert found[0].flags == ("input", "unknown_out")
+    assert [one.op for one in found.unknown] == ["copy"]
 
 
 def test_a_class_token_is_nodes_and_a_position_a_bias() -> None:
@@ -661,6 +702,15 @@ def test_weights_of_any_format_are_summed_in_float64(dtype: torch.dtype) -> None
         near(x.strength, y.strength)  # type: ignore[arg-type]
 
 
+def test_the_default_device_does_not_matter() -> None:
+    model = drawn(ConvNet())
+    a = na.node_strengths(model, torch.zeros(1, 2, 8, 8).double())
+    x = torch.zeros(1, 2, 8, 8).double()
+    with torch.device("meta"):
+        b = na.node_strengths(model, x)
+    assert all(np.array_equal(x.strength, y.strength) for x, y in zip(a, b, strict=True))  # type: ignore[arg-type]
+
+
 def test_nothing_of_the_model_changes() -> None:
     model = seeded(ConvNet).train()
     model.fc.weight.grad = torch.ones_like(model.fc.weight)
@@ -676,6 +726,18 @@ def test_nothing_of_the_model_changes() -> None:
     assert torch.equal(model.fc.weight.grad, torch.ones_like(model.fc.weight))
     assert model.conv1.weight.grad is None
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_several_threads_may_follow_one_model() -> None:
+    model = drawn(ConvNet()).train()
+    x = torch.zeros(1, 2, 8, 8).double()
+    expected = na.node_strengths(model, x)
+    with ThreadPoolExecutor(3) as pool:
+        several = list(pool.map(lambda _: na.node_strengths(model, x), range(3)))
+    for found in several:
+        assert names(found) == names(expected)
+        assert all(np.array_equal(a.strength, b.strength) for a, b in zip(found, expected, strict=True))  # type: ignore[arg-type]
+    assert model.training
 
 
 # ---- the result ----
@@ -707,7 +769,47 @@ def test_bad_models_and_weights_are_named() -> None:
         broken[3].weight[0, 1] = math.nan
     with pytest.raises(NonFinite, match=r"node_strengths: got a NaN or an infinity in '3\.weight', expected finite"):
         strengths(broken, (3,))
+    for buffer, value, message in (
+        ("running_var", math.nan, r"got a NaN or an infinity in '1\.running_var', expected finite values$"),
+        ("running_var", -1.0, r"got a variance of -1\.0 in '1\.running_var', expected numbers above -1e-05$"),
+        ("running_mean", math.inf, r"got a NaN or an infinity in '1\.running_mean', expected finite values$"),
+    ):
+        norm = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+        getattr(norm[1], buffer)[1] = value
+        with pytest.raises(NonFinite, match="^node_strengths: " + message):
+            na.node_strengths(norm, torch.zeros(1, 3))
     with pytest.raises(TypeError, match=r"node_strengths: got int, expected a torch.nn.Module"):
         na.node_strengths(3, torch.zeros(1, 3))  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="node_strengths: got an example input of shape"):
         na.node_strengths(nn.Linear(3, 2), torch.zeros(1, 3), batch_axis=4)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(3, 2), lambda: nn.Conv1d(3, 2, 1), lambda: nn.LSTM(3, 2)])
+def test_sums_that_float64_does_not_hold_are_refused(make: Callable[[], nn.Module]) -> None:
+    model = make().double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1e160)  # squares, and with them disparities, are beyond it
+    shape = (1, 3, 4) if isinstance(model, nn.Conv1d) else (4, 1, 3) if isinstance(model, nn.LSTM) else (1, 3)
+    with pytest.raises(
+        NonFinite, match=r"^node_strengths: got links of '.*' whose sums lie beyond float64, expected sm"
+    ):
+        na.node_strengths(model, torch.zeros(*shape).double(), batch_axis=int(isinstance(model, nn.LSTM)))
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_a_quantised_layer_has_no_rule() -> None:
+    class Packed(nn.Module):
+        """What nn.quantized.dynamic.Linear does: its weights are no tensor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            weight = torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8)
+            self.packed = torch.ops.quantized.linear_prepack(weight, None)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.ops.quantized.linear_dynamic(x, self.packed)
+
+    found = na.node_strengths(Packed(), torch.zeros(1, 3))
+    assert [one.op for one in found.unknown] == ["quantized::linear_dynamic"]
+    assert [layer.flags for layer in found] == [("input", "unknown_out"), ("output", "unknown_in")]

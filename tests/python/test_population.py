@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netassay import DomainError, NonFinite, SelectionError, ShapeError, TooFewRows, measure_weights
-from netassay.network import Contrast, Population, divergence, layer_links
+from netassay import DomainError, NonFinite, Report, SelectionError, ShapeError, TooFewRows, measure_weights
+from netassay.network import Contrast, NodeLayer, NodeStrengths, Population, divergence, layer_links, link_weights
 from python.checkpoints import write
 
 
@@ -33,6 +33,9 @@ def spreading(count: int = 12) -> tuple[list[dict[str, Any]], np.ndarray]:
 
 def numbers(values: Any) -> list[dict[str, Any]]:
     return [{"fc": {"weights": [1.0, 2.0], "number": float(v)}} for v in values]
+
+
+NODES = NodeLayer("fc", None, "linear", (2,), *[np.ones(2)] * 6)
 
 
 # ---- groups ----
@@ -175,6 +178,15 @@ def test_other_groups_are_compared_too() -> None:
 # ---- where networks come from ----
 
 
+@pytest.mark.parametrize("kind", ["float", "float32", "int64", "array", "tensor"])
+def test_numbers_of_any_type_are_numbers(kind: str) -> None:
+    make: Any = {"float": float}.get(kind) or getattr(pytest.importorskip("torch") if kind == "tensor" else np, kind)
+    networks = [{"fc": {"weights": [1.0, 2.0], "number": make(v)}} for v in range(6)]
+    contrast = Population(networks, range(6)).contrast()
+    assert contrast.separation("fc", "number", "value").auc == 1
+    assert [one.quantity for one in contrast.divergences] == ["weights"]
+
+
 def test_reports_are_networks(tmp_path: Path) -> None:
     reports, layers = [], []
     for i in range(6):
@@ -203,9 +215,12 @@ def test_layers_and_quantities_that_not_all_networks_have_are_left_out_and_named
         (numbers(range(4)), [1, 2, 3, math.nan], {}, NonFinite, r"got a score that is a NaN or an infinity"),
         (numbers(range(4)), range(4), {"bins": 1}, DomainError, r"bins=1, expected at least 2"),
         (numbers(range(4)), range(4), {}, TooFewRows, r"got \d networks in group \d of 3 by score"),
-        (numbers([1, 2, 3, 4, 5, math.inf]), range(6), {}, NonFinite, r"expected finite numbers"),
+        (numbers([1, 2, 3, 4, 5, math.inf]), range(6), {}, NonFinite, r"a NaN or an infinity, expected finite values"),
         ([3] * 6, range(6), {}, DomainError, r"got a int, expected a report or a mapping of layers"),
         ([{"fc": 3}] * 6, range(6), {}, DomainError, r"got layer 'fc' as a int, expected a result of layer_links"),
+        ([{"fc": link_weights(np.eye(3))}] * 6, range(6), {}, DomainError, r"got layer 'fc' as a LinkWeights"),
+        ([NodeStrengths((NODES,))] * 6, range(6), {}, DomainError, r"^Population: got a NodeStrengths, expected a rep"),
+        ([Report(())] * 6, range(6), {}, DomainError, r"got a report without the measure 'network', expected one"),
     ],
 )
 def test_what_is_no_population_is_an_error(
@@ -222,6 +237,7 @@ def test_what_is_no_population_is_an_error(
         ({"exchange": "layers"}, r"exchange='layers'"),
         ({"permutations": 0}, r"permutations=0, expected at least 1"),
         ({"bins": 1}, r"bins=1"),
+        ({"seed": -1}, r"seed=-1, expected at least 0"),
     ],
 )
 def test_options_outside_their_domain_are_errors(options: Any, message: str) -> None:

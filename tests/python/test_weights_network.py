@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import netassay
-from netassay import DomainError, NonFinite, Report, ShapeError, cli, measure_weights
+from netassay import DomainError, DTypeError, NonFinite, Report, ShapeError, cli, measure_weights
 from netassay.network import LayerLinks, layer_links, pool_links, survey
 from netassay.report.serial import schema
 from netassay.sources.checkpoint import Checkpoint
@@ -164,12 +164,13 @@ def test_a_convolution_has_a_strength_per_channel_of_its_group() -> None:
     [
         (np.zeros(3), 1, ShapeError, r"^layer_links: got a weight of shape \(3,\), expected \(out, in, \.\.\.\)"),
         (np.zeros((0, 3)), 1, ShapeError, r"^layer_links: got a weight of shape \(0, 3\)"),
-        (np.zeros((4, 3)), 3, DomainError, r"^layer_links: got groups=3 for 4 outputs, expected a divisor of them$"),
-        (np.zeros((4, 3)), 0, DomainError, r"groups=0"),
-        (np.array([[1.0, np.nan]]), 1, NonFinite, r"nan at \[0, 1\]"),
+        (np.zeros((4, 3)), 3, ShapeError, r"^layer_links: got 3 groups of 4 channels, expected a divisor$"),
+        (np.zeros((4, 3)), 0, DomainError, r"^layer_links: got groups 0, expected at least 1$"),
+        (np.zeros((4, 3)), 2.0, DTypeError, r"^layer_links: got groups 2\.0, expected integers$"),
+        (np.array([[1.0, np.nan]]), 1, NonFinite, r"^layer_links: got nan at \[0, 1\] of the weight, expected finite"),
     ],
 )
-def test_what_is_no_layer_is_an_error(weight: Any, groups: int, error: type[Exception], message: str) -> None:
+def test_what_is_no_layer_is_an_error(weight: Any, groups: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         layer_links(weight, groups=groups)
 

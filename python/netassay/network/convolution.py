@@ -40,10 +40,10 @@ class Axis(NamedTuple):
 
     def covering(self) -> Float64:
         """(positions, kernel): 1 where a window puts this tap on the position; there is one such window at most."""
-        window, rest = np.divmod(
-            np.arange(self.positions)[:, None] + self.left - np.arange(self.kernel) * self.dilation, self.stride
-        )
-        reached: Float64 = ((rest == 0) & (window >= 0) & (window < self.windows)).astype(np.float64)
+        reached = np.zeros((self.positions, self.kernel))
+        for tap in range(self.kernel):
+            at = np.arange(self.windows) * self.stride + tap * self.dilation - self.left
+            reached[at[(at >= 0) & (at < self.positions)], tap] = 1
         return reached
 
 

@@ -92,6 +92,7 @@ def divergence(
     _require(kind in KINDS, name, "kind", kind, f"one of {KINDS}")
     _require(bins >= 2, name, "bins", bins, "at least 2")
     _require(permutations >= 0, name, "permutations", permutations, "at least 0")
+    _require(seed >= 0, name, "seed", seed, "at least 0")
     sides = _histograms(a, b, counts, bins, edges, name)
     held = (sides[0] + sides[1]) > 0
     first, second = sides[0][held], sides[1][held]
@@ -191,6 +192,8 @@ def _counted(a: NDArray[Any], b: NDArray[Any], function: str) -> tuple[NDArray[n
             raise DomainError(f"{function}: got a count of {side.min()}, expected none below 0")
         if not side.any():
             raise TooFewRows(f"{function}: got counts that are all 0, expected at least one value on either side")
+    if a.sum(dtype=np.float64) + b.sum(dtype=np.float64) >= 2**63:
+        raise DomainError(f"{function}: got counts of 2**63 and more, expected fewer")
     return a.astype(np.int64), b.astype(np.int64)
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from netassay._core import network as native
 from netassay.base import arrays
 from netassay.base import threads as _threads
-from netassay.base.errors import DomainError, ShapeError
+from netassay.base.errors import NonFinite, ShapeError
 
+from .affine import checked_groups
 from .links import QUANTILES
 
 if TYPE_CHECKING:
@@ -148,8 +149,8 @@ def layer_links(weight: ArrayLike, *, groups: int = 1, threads: int | None = Non
         threads: never change the result.
 
     Raises:
-        ShapeError: fewer than two axes, or no weights. DomainError: groups that do not divide the outputs. DTypeError.
-        NonFinite: a NaN or an infinity, by its place in (out, the rest).
+        ShapeError: fewer than two axes, no weights, groups that do not divide the outputs. DomainError: groups below 1.
+        DTypeError. NonFinite: a NaN or an infinity, by its index.
 
     >>> import numpy as np
     >>> layer = layer_links(np.array([[1.0, -1.0, 2.0], [0.0, 0.0, 0.0]]))
@@ -159,13 +160,16 @@ def layer_links(weight: ArrayLike, *, groups: int = 1, threads: int | None = Non
     (1.0, 0.375)
     """
     name = "layer_links"
-    array, dtype = arrays.weight_view(weight, name)
+    view = arrays.weight_view(weight, name)
+    array, dtype = view
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(f"{name}: got a weight of shape {array.shape}, expected (out, in, ...), none of them 0")
-    if groups < 1 or array.shape[0] % groups:
-        raise DomainError(f"{name}: got groups={groups} for {array.shape[0]} outputs, expected a divisor of them")
+    groups = checked_groups(array.shape[0], groups, name)
     matrix, count = array.reshape(array.shape[0], -1), _threads.resolve(threads)
-    found, sums = native.link_survey(matrix, dtype, quantiles=QUANTILES, threads=count)
+    try:
+        found, sums = native.link_survey(matrix, dtype, quantiles=QUANTILES, threads=count)
+    except NonFinite:
+        raise arrays.nonfinite(view, name) from None
     links, mean, variance, skewness, kurtosis, minimum, maximum, zeros, quantiles, density = found
 
     largest, unit = max(abs(minimum), abs(maximum)), 1.0

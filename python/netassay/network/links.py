@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from netassay._core import network as native
 from netassay.base import arrays
 from netassay.base import threads as _threads
-from netassay.base.errors import DomainError, ShapeError
+from netassay.base.errors import DomainError, NonFinite, ShapeError
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View
@@ -89,7 +89,7 @@ def link_weights(
 
     Raises:
         ShapeError: fewer than two axes, no weights, a bias of another length. DTypeError. NonFinite: a NaN or an
-        infinity, by its place in (out, the rest). DomainError: a share outside [0, 1].
+        infinity, by its index. DomainError: a share outside [0, 1].
 
     Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488).
 
@@ -107,7 +107,10 @@ def link_weights(
             raise ShapeError(f"{name}: got a bias of shape {column.shape}, expected ({array.shape[0]},)")
         parts.append((column[None, :], kind))
     asked = shares(quantiles, name)
-    return _described(native.link_weights(parts, quantiles=asked, threads=_threads.resolve(threads)))
+    try:
+        return _described(native.link_weights(parts, quantiles=asked, threads=_threads.resolve(threads)))
+    except NonFinite:
+        raise arrays.nonfinite(weight, name, bias) from None
 
 
 def survey(
@@ -125,7 +128,10 @@ def survey(
     """
     array, dtype = _matrix(weight, "survey")
     asked = shares(quantiles, "survey")
-    links, total = native.link_survey(array, dtype, quantiles=asked, threads=_threads.resolve(threads))
+    try:
+        links, total = native.link_survey(array, dtype, quantiles=asked, threads=_threads.resolve(threads))
+    except NonFinite:
+        raise arrays.nonfinite(weight, "survey") from None
     return _described(links), LinkSums(*(arrays.read_only(values) for values in total))
 
 
@@ -145,7 +151,10 @@ def sums(weight: ArrayLike, *, threads: int | None = None) -> LinkSums:
     ([-1.0, 3.0], [4.0, 2.0])
     """
     array, dtype = _matrix(weight, "sums")
-    found = native.sums(array, dtype, threads=_threads.resolve(threads))
+    try:
+        found = native.sums(array, dtype, threads=_threads.resolve(threads))
+    except NonFinite:
+        raise arrays.nonfinite(weight, "sums") from None
     return LinkSums(*(arrays.read_only(values) for values in found))
 
 

@@ -17,7 +17,7 @@ Float64: TypeAlias = NDArray[np.float64]
 FLAGS = {
     "input": "no links come in; by definition one of weight 1",
     "output": "the model returns these; by definition one more link of weight 1 goes out",
-    "constant": "a parameter that is concatenated with units, such as a class token; a link of weight 1 comes in",
+    "constant": "a parameter that stands beside units, such as a class token; a link of weight 1 comes in",
     "folded_batchnorm": "the BatchNorm behind the layer is part of its weights and biases",
     "folded_bias": "a constant that is added behind the layer is its bias",
     "gated": "gates of a recurrent layer, or what they multiply",

@@ -127,6 +127,7 @@ class Population:
             ("exchange", exchange in _EXCHANGED, exchange, f"one of {_EXCHANGED}"),
             ("permutations", permutations >= 1, permutations, "at least 1"),
             ("bins", bins >= 2, bins, "at least 2"),
+            ("seed", seed >= 0, seed, "at least 0"),
         ):
             if not holds:
                 raise DomainError(f"Population.contrast: got {option}={got!r}, expected {expected}")
@@ -155,11 +156,15 @@ def _range(scores: Float64) -> tuple[float, float]:
 
 
 def _network(given: Any) -> _Network:
-    rows = getattr(given, "layers", None)
-    if rows is not None and not isinstance(given, Mapping):
-        given = {row.name: row.measures["network"] for row in rows if row.measures.get("network") is not None}
     if not isinstance(given, Mapping):
-        raise DomainError(f"Population: got a {type(given).__name__}, expected a report or a mapping of layers")
+        rows = getattr(given, "layers", None)
+        if not isinstance(rows, Sequence) or not all(hasattr(row, "measures") for row in rows):
+            raise DomainError(f"Population: got a {type(given).__name__}, expected a report or a mapping of layers")
+        given = {row.name: row.measures["network"] for row in rows if row.measures.get("network") is not None}
+        if not given:
+            raise DomainError(
+                "Population: got a report without the measure 'network', expected one of measure_weights with it"
+            )
     return {str(name): _layer(str(name), layer) for name, layer in given.items()}
 
 
@@ -171,7 +176,7 @@ def _layer(name: str, given: Any) -> dict[str, _Values]:
         # the weights first
         return {key: _given(given[key]) for key in dict.fromkeys((_WEIGHTS, *map(str, given)))}
     density = density_of(given)
-    if density is None:
+    if density is None or not hasattr(given, "incoming"):
         raise DomainError(
             f"Population: got layer {name!r} as a {type(given).__name__}, expected a result of layer_links or a mapping"
         )
@@ -187,11 +192,9 @@ def _layer(name: str, given: Any) -> dict[str, _Values]:
 
 
 def _given(quantity: Any) -> _Values:
-    if isinstance(quantity, int | float):
-        if not np.isfinite(quantity):
-            raise NonFinite("Population: got a NaN or an infinity, expected finite numbers")
-        return _Values({"value": float(quantity)})
     values = sample(quantity, "Population")
+    if np.ndim(quantity) == 0:
+        return _Values({"value": float(values[0])})
     return _Values({"std": float(values.std()), "mean": float(values.mean())}, values)
 
 

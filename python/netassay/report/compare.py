@@ -23,6 +23,10 @@ _MOST_NAMES = 12
 _SHOWN = (
     ("saturation", "value", "saturation", ".3f", 0),
     ("effective_dimension", "value", "effective dimension", ",.2f", 2),
+    ("complexity", "mean_channel", "bits/channel", ".3f", 0),
+    ("complexity", "mean_position", "bits/position", ".3f", 3),
+    ("neuron_strength", "std", "strength std", ".3g", 0),
+    ("neuron_activation", "std", "activation std", ".3g", 2),
     ("persistence", "normalized", "persistence", ".3f", 0),
     ("network", "std", "std", ".3g", 3),
     ("network", "incoming_fluctuation", "fluct in", ".3g", 5),

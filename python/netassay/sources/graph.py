@@ -12,7 +12,7 @@ from netassay.algebra.semantics import leaf_of
 from netassay.base.errors import ShapeError, UnsupportedLayout
 from netassay.sources import layers as _layers
 from netassay.sources.nodes import arguments_of, is_opaque, is_view, operation_of, tensors_of
-from netassay.sources.tracing import Run, Site, follow
+from netassay.sources.tracing import Run, Site, alone, follow
 
 if TYPE_CHECKING:
     import torch
@@ -61,15 +61,17 @@ def trace(model: nn.Module, example: Any, *, function: str, batch_axis: int = 0,
 
     if not isinstance(model, nn.Module):
         raise TypeError(f"{function}: got {type(model).__name__}, expected a torch.nn.Module")
-    root, unwrapped = _layers.unwrap(model)
-    runs = [follow(root, *_batch(root, example, batch_axis, size, function), function) for size in BATCHES]
-    if strict and runs[0].input_specific:
-        raise UnsupportedLayout(
-            f"{function}: {type(root).__name__} takes branches that depend on its input's values, expected operations"
-            " that do not; strict=False measures the branches that this example takes"
-        )
-    builder = _Builder(root, runs)
-    return Traced(builder.graph(), runs[0], builder.places, builder.remade, builder.batch_axes(), tuple(unwrapped))
+    with alone():
+        root, unwrapped = _layers.unwrap(model)
+        runs = [follow(root, *_batch(root, example, batch_axis, size, function), function) for size in BATCHES]
+        if strict and runs[0].input_specific:
+            got = f"{type(root).__name__} takes branches that depend on its input's values"
+            raise UnsupportedLayout(
+                f"{function}: {got}, expected operations that do not; strict=False measures the branches that this"
+                " example takes"
+            )
+        builder = _Builder(root, runs)
+        return Traced(builder.graph(), runs[0], builder.places, builder.remade, builder.batch_axes(), tuple(unwrapped))
 
 
 def _batch(

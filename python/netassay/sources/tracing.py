@@ -9,6 +9,8 @@ import inspect
 import io
 import logging
 import operator
+import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
@@ -24,6 +26,22 @@ if TYPE_CHECKING:
 
 #: A module on the way to an operation: its path, and what tells its calls apart.
 Site = tuple[str, str]
+
+_one_at_a_time = threading.RLock()
+
+
+def alone() -> threading.RLock:
+    """torch's tracers, and the mode of a model, are of the whole process: what to hold while a run is followed."""
+    return _one_at_a_time
+
+
+def _unlock() -> None:
+    """A child of fork has none of the threads that may hold it."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +239,9 @@ def _recorded(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         )
         module = make(*(leaves[place] for place in places))
     nodes = list(module.graph.nodes)
-    constants = {node: getattr(module, node.target) for node in nodes if node.op == "get_attr"}
+    held = {node: getattr(module, node.target) for node in nodes if node.op == "get_attr"}
+    # packed weights are no tensors
+    constants = {node: value for node, value in held.items() if isinstance(value, torch.Tensor)}
     entering = [node for node in nodes if node.op == "placeholder"]
     names = _argument_names(model, args, kwargs)
     inputs = dict(zip(entering, (names[place] for place in places), strict=True))

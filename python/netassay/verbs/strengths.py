@@ -24,7 +24,7 @@ def node_strengths(model: nn.Module, example_input: Any, *, batch_axis: int = 0)
     the operation is listed, and the nodes at both ends keep the side that is known and are flagged.
 
     The run is followed in evaluation mode; the model, its mode and its gradients stay as they are. The graph is never
-    made: memory is linear in units, and a layer costs one read of its weights.
+    made: memory is linear in units and in one layer's weights, and a layer costs a few reads of its weights.
 
     Args:
         model: an nn.Module with values, on any device, in any format; computed in float64 on the CPU.
@@ -36,7 +36,8 @@ def node_strengths(model: nn.Module, example_input: Any, *, batch_axis: int = 0)
 
     Raises:
         TypeError: no module, or no tensor in the example. ShapeError: no batch axis. UnsupportedLayout: the model
-        cannot be followed, or is on the meta device. NonFinite: a weight that is not finite, naming it.
+        cannot be followed, or is on the meta device. NonFinite: a weight that is not finite, naming it;
+        sums beyond float64.
 
     Source: La Malfa et al. 2021 (arXiv 2110.02628) and 2022 (2209.05488); for what is ours see docs/network.md.
 

@@ -7,13 +7,15 @@ makes a new leaf. Its links into the new nodes are f(1); T^T 1 goes back along t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from netassay.algebra.graph import Call
 from netassay.algebra.operations.unitwise import IDENTITIES
 from netassay.base.errors import NetassayError, NonFinite
-from netassay.network import FLAGS, NodeStrengths, Unlinked
+from netassay.network import FLAGS, NodeLayer, NodeStrengths, Unlinked
 from netassay.sources.graph import Traced
 from netassay.sources.nodes import tensors_of
 from netassay.sources.pathsums.engine import Step
@@ -31,24 +33,39 @@ def strengths(traced: Traced, function: str = "node_strengths") -> NodeStrengths
     """The strengths of all node layers of a model with values, in float64 on the CPU.
 
     Raises:
-        NonFinite: a parameter with a NaN or an infinity. UnsupportedLayout: a model on the meta device.
+        NonFinite: a parameter with a NaN or an infinity, or sums beyond float64. UnsupportedLayout: a model on the meta
+        device.
     """
     import torch
 
     graph = traced.graph
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
         engine = Strengths(traced, function)
         outputs = {place: value for place, value in engine.walk() if place in graph.outputs}
         for value in outputs.values():
             engine.leave(value)
     recorded = "recorded on this input: where a branch depends on values, the one it took is measured"
     return NodeStrengths(
-        layers=tuple(units.result(tuple(FLAGS)) for units in engine.layers if units.stands),
+        layers=tuple(_checked(units.result(tuple(FLAGS)), function) for units in engine.layers if units.stands),
         data_dependent=tuple(engine.data_dependent),
         unknown=tuple(engine.unknown),
         notes=(*graph.notes, *([recorded] if graph.input_specific else [])),
         model=graph.model,
     )
+
+
+def _checked(layer: NodeLayer, function: str) -> NodeLayer:
+    """Where the sums of squares are finite the others are."""
+    for squares in (layer.incoming_squared, layer.outgoing_squared):
+        if squares is not None and not np.isfinite(squares).all():
+            got = f"links of {layer.name!r} whose sums lie beyond float64"
+            raise NonFinite(f"{function}: got {got}, expected smaller weights")
+    return layer
 
 
 class Strengths(Weighted):
@@ -219,19 +236,11 @@ class Strengths(Weighted):
                 total = total + part
             incoming.append(total)
             outgoing.append([back for _, back in sums])
-        self._check(step, incoming[0])
         fresh, units = self.nodes(step.call.name, step.call.call, step.op, step.shape, layout, flags=flags)
         units.incoming = incoming
         for each, backs in zip(links, zip(*outgoing, strict=True), strict=True):
             self.add_out(each.entering, backs)
         return self.alone(step, fresh)
-
-    def _check(self, step: Step, total: Tensor) -> None:
-        import torch
-
-        if not bool(torch.isfinite(total.sum())) and not bool(torch.isfinite(total).all()):
-            got = f"a NaN or an infinity in the weights of {step.call.name!r}"
-            raise NonFinite(f"{self.function}: got {got}, expected finite values")
 
     # ---- what has no known links ----
 
@@ -275,15 +284,30 @@ class Strengths(Weighted):
         except Lost:
             return None
 
+    def _overwritten(self, node: fx.Node, root: fx.Node, others: Sequence[fx.Node]) -> Mapping[fx.Node, Value]:
+        """Where what is written cannot be told, nothing is known of who reads the nodes that are there."""
+        found = super()._overwritten(node, root, others)
+        lost = [value for value in found.values() if isinstance(value, Lost)]
+        if lost:
+            for sums in filter(None, map(self._sums_or_none, (node, root))):
+                self.flag(sums, "unknown_out")
+            call = self.traced.graph.calls[self.traced.places[node]]
+            self.unknown.append(Unlinked(call.name, call.call, call.op, str(lost[0])))
+        return found
+
     # ---- constants ----
 
     def constant_sums(self, node: fx.Node) -> Sums | None:
-        """A constant beside units, such as a class token, is units that a link of weight 1 reaches; zeros are none."""
+        """A constant beside units, such as a class token, is units that a link of weight 1 reaches; zeros are none, nor
+        is minus infinity, which stands where there shall be no unit."""
+        import torch
+
         if node in self._constants:
             return self._constants[node]
-        values = self.values(node)
-        if not bool(values.any()):
+        held = self.constant(node)
+        if isinstance(held, torch.Tensor) and not (bool(held.any()) and bool(torch.isfinite(held).all())):
             return None
+        values = self.values(node)
         name = self.names.get(node) or self._name_of(node)
         layout = self.layout(node, 0) if node in self.traced.batch_axes else Layout()
         sums, units = self.nodes(name, None, "constant", values.shape, layout, flags=("constant",))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from netassay.base.errors import NonFinite
 from netassay.sources.pathsums import windows
 from netassay.sources.pathsums.engine import Step
-from netassay.sources.pathsums.sums import Sums, Value
+from netassay.sources.pathsums.sums import Sums, Value, zeros_like
 from netassay.sources.pathsums.weighted import BATCH_NORMS, own_statistics
 from netassay.sources.strengths import dense, reasons
 from netassay.sources.strengths.links import POWERS, Links, Power, along, square
@@ -71,7 +71,7 @@ def _diagonal(engine: Strengths, step: Step) -> Value:
     if step.op in _QUOTIENTS and _divides_by(step, carried[0]):
         return engine.kept(step)
     x = torch.zeros(step.shape, dtype=torch.float64, device="cpu", requires_grad=True)
-    y = step.rerun({carried[0]: x, **_constants(engine, step, carried[0])})
+    y = step.rerun({carried[0]: x.clone(), **_constants(engine, step, carried[0])})
     (scale,) = torch.autograd.grad(y, x, torch.ones_like(y))
     shift = y.detach()
     if not bool(torch.isfinite(scale).all()) or bool(shift.isnan().any()):
@@ -163,9 +163,10 @@ def _interpolated(engine: Strengths, step: Step) -> Value:
 
 
 def _copied(engine: Strengths, step: Step) -> Value:
-    """What it is given is what stands there."""
-    entering = step.sums("src")
-    return None if entering is None else entering.map(lambda tensor: tensor.expand(step.shape))
+    """What it is given is what stands there: nodes, a constant of the model, or nothing."""
+    source = step.arguments["src"]
+    entering = step.sums("src") or engine.constant_sums(source) or Sums(zeros_like(source))
+    return entering.map(lambda tensor: tensor.expand(step.shape))
 
 
 def _shaped(engine: Strengths, step: Step) -> Value:

@@ -2,18 +2,20 @@
 
 Where ones enter everywhere, T 1 of a convolution is, of each output channel, its kernel summed over the inputs, a tap
 at a time where that tap is on the image; T^T 1 is the kernel summed over the outputs, a tap at a time where that tap
-takes part in an output. So a layer costs one read of its weights, and a product of channels, taps and positions.
+takes part in an output. Which taps these are is told axis by axis (`netassay.network.convolution`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from netassay.network import sums
+from netassay.network.convolution import Axis, kernel_sums, spread
 from netassay.sources.pathsums.engine import Step
 from netassay.sources.pathsums.sums import Sums
-from netassay.sources.strengths.links import Links, Power
+from netassay.sources.pathsums.windows import conv_geometry
+from netassay.sources.strengths.links import POWERS, Links, Power
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,61 +31,61 @@ def scaled(step: Step, weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def linear(entering: Sums, weight: Tensor) -> Links:
+    import torch
+
+    found = sums(weight.reshape(-1, weight.shape[-1]))
+    into = (found.row_sum, found.row_absolute, found.row_square)
+    out = (found.column_sum, found.column_absolute, found.column_square)
+    rows, columns = (
+        {power: torch.tensor(values, device="cpu") for power, values in zip(POWERS, side, strict=True)}
+        for side in (into, out)
+    )
+
     def forward(x: Tensor, power: Power) -> Tensor:
         if bool(x.all()):  # ones: any of them stands for all
-            return power(weight).sum(-1).expand(*x.shape[:-1], *weight.shape[:-1])
+            return rows[power].reshape(weight.shape[:-1]).expand(*x.shape[:-1], *weight.shape[:-1])
         return x @ power(weight).T
 
     def backward(power: Power) -> Tensor:
-        return power(weight).reshape(-1, weight.shape[-1]).sum(0).expand(entering.tensor.shape)
+        return columns[power].expand(entering.tensor.shape)
 
     return Links(entering, forward, backward)
 
 
 def convolution(step: Step, entering: Sums, weight: Tensor) -> Links:
     """The same for every sample, so one is enough."""
-    groups, kernel = step.get("groups", 1), weight.shape[2:]
-    batched = entering.tensor.dim() == weight.dim()
-    arriving, leaving = _taps(step, entering, kernel)
+    import torch
 
-    def spread(sums: Tensor, taps: Tensor, shape: Sequence[int]) -> Tensor:
-        """(channels, 1, *kernel) at every position where a tap counts."""
-        found = sums.reshape(-1, taps.shape[0]) @ taps.flatten(1)
-        return found.reshape(shape[1:] if batched else tuple(shape)).expand(tuple(shape))
+    axes, turned = _axes(step, entering, weight.shape[2:]), _transposed(step)
+    kernels = {power: kernel_sums(power(weight).numpy(), step.get("groups", 1)) for power in POWERS}
+
+    def covered(power: Power, shape: Sequence[int]) -> Tensor:
+        found = spread(kernels[power][0], [axis.covered() for axis in axes])
+        return torch.from_numpy(found).expand(tuple(shape))
+
+    def covering(power: Power, shape: Sequence[int]) -> Tensor:
+        found = spread(kernels[power][1], [axis.covering() for axis in axes])
+        return torch.from_numpy(found).expand(tuple(shape))
 
     def forward(x: Tensor, power: Power) -> Tensor:
-        if not bool(x.all()):  # some of what enters are no units
+        if not bool(x.all()):  # some of what enter are no units
             result: Tensor = step.rerun({step.arguments["input"]: x}, weight=power(weight), bias=None)
             return result
-        kernels = power(weight)
-        sums = _over_group(kernels, groups) if _transposed(step) else kernels.sum(1)
-        return spread(sums, arriving, step.shape)
+        return (covering if turned else covered)(power, step.shape)
 
     def backward(power: Power) -> Tensor:
-        kernels = power(weight)
-        sums = kernels.sum(1) if _transposed(step) else _over_group(kernels, groups)
-        return spread(sums, leaving, entering.tensor.shape)
+        return (covered if turned else covering)(power, entering.tensor.shape)
 
     return Links(entering, forward, backward)
 
 
-def _taps(step: Step, entering: Sums, kernel: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Of each tap of a kernel: how often it adds to each output position, and takes from each input position."""
-    import torch
-
-    count, axes = math.prod(kernel), len(kernel)
-    positions = entering.tensor.shape[entering.tensor.dim() - axes :]
-    x = torch.ones(1, count, *positions, dtype=torch.float64, device="cpu", requires_grad=True)
-    each = torch.eye(count, dtype=torch.float64, device="cpu").reshape(count, 1, *kernel)
-    out = step.rerun({step.arguments["input"]: x}, weight=each, bias=None, groups=count)
-    (back,) = torch.autograd.grad(out, x, torch.ones_like(out))
-    return out.detach()[0], back[0]
+def _axes(step: Step, entering: Sums, kernel: Sequence[int]) -> list[Axis]:
+    """How the kernel lies on each axis of positions."""
+    strides, dilations, left = conv_geometry(step, len(kernel))
+    places = [shape[len(shape) - len(kernel) :] for shape in (step.shape, entering.tensor.shape)]
+    windows, positions = reversed(places) if _transposed(step) else places
+    return [Axis(*axis) for axis in zip(windows, positions, kernel, strides, dilations, left, strict=True)]
 
 
 def _transposed(step: Step) -> bool:
     return "transpose" in step.op or bool(step.get("transposed", False))
-
-
-def _over_group(kernel: Tensor, groups: int) -> Tensor:
-    """Summed over the first axis within each group."""
-    return kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:]).sum(1)
