@@ -212,6 +212,8 @@ def test_other_measures_are_compared_by_their_reports() -> None:
 def test_what_a_watch_measures_is_in_the_table() -> None:
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    torch.nn.init.eye_(model[0].weight)
+    torch.nn.init.constant_(model[0].bias, -4.0)  # passed by half of the samples below, or by none
 
     def report(scale: float) -> Report:
         with watch(model, measures=("complexity", "network")) as watched:
