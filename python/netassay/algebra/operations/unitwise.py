@@ -59,7 +59,7 @@ _VIEWS = """
     repeat tile repeat_interleave broadcast_to slice select narrow chunk split split_with_sizes tensor_split unbind
     getitem index index_select gather take take_along_dim masked_select pad constant_pad_nd reflection_pad1d
     reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d roll flip rot90 tril triu
-    diagonal diag col2im fold pixel_shuffle pixel_unshuffle channel_shuffle as_strided unsafe_chunk unsafe_split
+    diagonal diag col2im fold channel_shuffle as_strided unsafe_chunk unsafe_split
     atleast_1d atleast_2d atleast_3d ravel meshgrid broadcast_tensors
 """
 for _op in _VIEWS.split():
