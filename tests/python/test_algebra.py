@@ -337,7 +337,9 @@ def test_the_vc_bound_is_not_given_where_its_theorem_does_not_hold() -> None:
     affine.linear(0, 6)
     slopes = Net(6)
     slopes.add("prelu", slopes.linear(0, 6), weight=weight(1))
-    for net in (pooled, scaled, twice, bent_input, affine, slopes):
+    joined = Net(6)
+    joined.add("clamp_min", joined.linear(0, 6), min=joined.tensor(joined.linear(0, 6)))
+    for net in (pooled, scaled, twice, bent_input, affine, slopes, joined):
         assert net.measure().vc_bound is None
 
 
@@ -354,6 +356,17 @@ def test_a_weight_that_is_made_of_parameters_counts_like_one() -> None:
     bias = shifted.tensor(2)
     shifted.add("relu", shifted.add("add", shifted.linear(0, 5), other=bias))
     assert shifted.measure().vc_bound is None
+
+
+def test_a_bound_that_a_path_reaches_joins_like_the_maximum_that_it_is() -> None:
+    """clamp(x, min=y) is maximum(x, y)."""
+    found = []
+    for op, other in (("clamp", "min"), ("clamp_min", "min"), ("clamp_max", "max"), ("maximum", "other")):
+        net = Net(4)
+        measured = net.measure(net.add(op, net.linear(0, 8), **{other: net.tensor(net.linear(0, 8))}))
+        found.append((measured.log2_paths, measured.layer_paths, measured.region_bits))
+    assert found == [found[0]] * 4
+    assert found[0][:2] == (3, 2)
 
 
 @pytest.mark.parametrize("what", ["output", "weight"])
