@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -144,6 +146,41 @@ def test_what_torch_fx_makes_of_a_model_is_followed_under_its_names(make: Callab
     assert symbolic.parameters == plain.parameters
 
 
+# ---- what is returned ----
+
+
+@dataclass
+class Answer:
+    """What models return that torch has not been told of."""
+
+    logits: Tensor
+    rest: Any = None
+
+
+class Named(OrderedDict[str, Any]):
+    pass
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda m, f: Wrap(m, f), lambda m, f: Branching(Wrap(m, f))], ids=["export", "record"]
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda y, x: [y, (x, {"sum": 1.0})],
+        lambda y, x: Answer(y, [x, None]),
+        lambda y, x: Named(y=y, rest=Answer(x, object())),
+        lambda y, x: (Answer, y, "x", Answer(Answer(x))),
+    ],
+)
+def test_tensors_are_outputs_in_whatever_they_are_returned(wrap: Any, answer: Callable[..., Any]) -> None:
+    model = wrap(Mlp(), lambda m, x: answer(m(x), x * 2))
+    graph = graph_of(model, data(1, 6))
+    assert [graph.calls[place].op for place in graph.outputs] == ["linear", "mul"]
+    assert graph.input_specific == isinstance(model, Branching)
+    assert not model._forward_hooks
+
+
 # ---- what is refused ----
 
 
@@ -187,6 +224,12 @@ def test_a_lazy_module_is_refused_and_stays_lazy() -> None:
         graph_of(model, data(1, 6))
     assert type(model[0]) is nn.LazyLinear
     assert model[0].has_uninitialized_params()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_packed_in_a_quantised_layer_is_an_unknown_operation() -> None:
+    graph = graph_of(torch.ao.quantization.quantize_dynamic(Mlp(), {nn.Linear}), data(1, 6))
+    assert ops(graph).count("quantized::linear_dynamic") == 3
 
 
 def test_a_scripted_model_is_refused_and_left_in_its_mode() -> None:
