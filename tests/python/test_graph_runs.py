@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from netassay.base.errors import ShapeError, UnsupportedLayout
+from netassay.base.errors import DTypeError, ShapeError, UnsupportedLayout
 from python.architectures import DataDependent, Residual, SharedModules, TwoInputs, on_meta
 from python.graphs import Branching, Cells, content, graph_of, names, ops, outputs
 from python.models import ConvNet, Mlp, Recurrent, Wrap, data, one_thread  # noqa: F401
@@ -202,6 +202,25 @@ def test_tensors_are_outputs_in_whatever_they_are_returned(wrap: Any, answer: Ca
 def test_a_wrong_call_is_refused_in_words(model: Any, example: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         graph_of(model, example)
+
+
+@pytest.mark.parametrize("axis", ["0", 0.0, None])
+def test_a_batch_axis_that_is_no_integer_is_refused(axis: Any) -> None:
+    with pytest.raises(DTypeError, match=f"test: got batch_axis={axis!r}, expected an integer"):
+        graph_of(Mlp(), torch.ones(1, 6), batch_axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("example", "got"),
+    [
+        (torch.ones(1, 6).to_sparse(), "a tensor of layout torch.sparse_coo"),
+        (torch.nested.nested_tensor([torch.ones(2, 6)]), "a nested tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_example_that_is_not_strided_is_refused(example: Tensor, got: str) -> None:
+    with pytest.raises(UnsupportedLayout, match=f"test: got an example input with {got}, expected strided tensors"):
+        graph_of(Mlp(), example)
 
 
 def test_a_batch_axis_that_the_example_lacks_is_refused_by_name() -> None:
