@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -341,6 +343,15 @@ def test_tracing_prints_logs_and_warns_nothing(
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert logging.root.manager.disable == level
+
+
+def test_threads_follow_one_after_the_other_and_leave_log_and_standard_error_as_they_were() -> None:
+    model, x = Mlp(), data(1, 6)
+    before = sys.stderr, logging.root.manager.disable, list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        graphs = list(pool.map(lambda make: graph_of(make(), x), [lambda: model, lambda: model, Mlp, Mlp]))
+    assert [content(graph) for graph in graphs[1:]] == [content(graphs[0])] * 3
+    assert (sys.stderr, logging.root.manager.disable, warnings.filters) == before
 
 
 class Counting(nn.Module):

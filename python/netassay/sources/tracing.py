@@ -9,6 +9,7 @@ import inspect
 import io
 import logging
 import operator
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
@@ -22,6 +23,8 @@ from netassay.sources.nodes import tensors_of
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
+#: torch's tracers, its log and standard error are the process's: two threads that quiet them would leave them quiet.
+_ONE = threading.RLock()
 #: A module on the way to an operation: its path, and what tells its calls apart.
 Site = tuple[str, str]
 
@@ -52,7 +55,8 @@ class Run:
 def follow(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], function: str) -> Run:
     """Follows one run: torch.export, else torch.export of what torch.fx makes of the model, else a recorded run.
 
-    Nothing of the model is changed; hooks run. Only a recorded run computes, and only where the model has values.
+    Nothing of the model is changed; hooks run. Only a recorded run computes, and only where the model has values. One
+    thread follows at a time.
 
     Raises:
         UnsupportedLayout: none of them can; says what torch.export said, and what the run itself. Or the model has lazy
@@ -62,7 +66,7 @@ def follow(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], fun
         raise UnsupportedLayout(
             f"{function}: got the lazy parameter {lazy[0]!r}, expected shapes: run the model once on an input first"
         )
-    with evaluating(model), _quiet():
+    with _ONE, evaluating(model), _quiet():
         try:
             return _exported(model, args, kwargs)
         except Exception as error:
