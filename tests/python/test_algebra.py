@@ -335,8 +335,51 @@ def test_the_vc_bound_is_not_given_where_its_theorem_does_not_hold() -> None:
     bent_input.linear(bent_input.add("relu", 0), 6)
     affine = Net(6)
     affine.linear(0, 6)
-    for net in (pooled, scaled, twice, bent_input, affine):
+    slopes = Net(6)
+    slopes.add("prelu", slopes.linear(0, 6), weight=weight(1))
+    joined = Net(6)
+    joined.add("clamp_min", joined.linear(0, 6), min=joined.tensor(joined.linear(0, 6)))
+    for net in (pooled, scaled, twice, bent_input, affine, slopes, joined):
         assert net.measure().vc_bound is None
+
+
+def test_a_weight_that_is_made_of_parameters_counts_like_one() -> None:
+    """As pruning and parametrizations make them; added behind the layer it is none of a layer's."""
+    masked, shifted = Net(6), Net(6)
+    masked.calls.append(Call("mask", "mul", ((5, 6),), (30,), {"self": weight(5, 6), "other": Tensor((5, 6), 30)}))
+    arguments = {"input": masked.tensor(0), "weight": Tensor((5, 6), 30, 1)}
+    masked.calls.append(Call("layer", "linear", ((2, 5),), (5,), arguments))
+    network = masked.measure(masked.linear(masked.add("relu", 2), 2))
+    assert network.vc_bound == pytest.approx(algebra.vc_bound([5, 1], [6 * 5, 5]))
+    shifted.calls.append(Call("made", "neg", ((5,),), (5,), {"self": weight(5)}))
+    shifted.calls.append(Call("made", "exp", ((5,),), (5,), {"self": Tensor((5,), 5, 1)}))
+    bias = shifted.tensor(2)
+    shifted.add("relu", shifted.add("add", shifted.linear(0, 5), other=bias))
+    assert shifted.measure().vc_bound is None
+
+
+def test_a_bound_that_a_path_reaches_joins_like_the_maximum_that_it_is() -> None:
+    """clamp(x, min=y) is maximum(x, y)."""
+    found = []
+    for op, other in (("clamp", "min"), ("clamp_min", "min"), ("clamp_max", "max"), ("maximum", "other")):
+        net = Net(4)
+        measured = net.measure(net.add(op, net.linear(0, 8), **{other: net.tensor(net.linear(0, 8))}))
+        found.append((measured.log2_paths, measured.layer_paths, measured.region_bits))
+    assert found == [found[0]] * 4
+    assert found[0][:2] == (3, 2)
+
+
+@pytest.mark.parametrize("what", ["output", "weight"])
+def test_a_batch_norm_is_not_folded_into_a_layer_that_is_read_elsewhere(what: str) -> None:
+    net = Net(6)
+    at = net.linear(0, 6)
+    norm = {"running_mean": Tensor((6,), 6), "running_var": Tensor((6,), 6), "weight": weight(6), "bias": weight(6)}
+    net.calls.append(Call("norm", "batch_norm", ((2, 6),), (6,), {"input": net.tensor(at), **norm}))
+    again = net.calls[at]
+    if what == "weight":
+        net.calls.append(again)
+    other = at if what == "output" else len(net.calls) - 1
+    assert net.measure(net.linear(net.add("relu", net.add("add", 2, other=net.tensor(other))), 2)).vc_bound is None
 
 
 @pytest.mark.parametrize("first", [True, False])

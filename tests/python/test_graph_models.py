@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 import netassay
-from netassay import algebra
+from netassay import algebra, measure_structure
 from netassay.sources.graph import trace
 from python.graphs import Functional, call_of, content, graph_of, into, names, ops, outputs, sizes
 from python.models import ConvNet, Mlp, Wrap, data, one_thread  # noqa: F401
@@ -229,6 +229,12 @@ def test_a_model_that_multiplies_its_samples_with_each_other_is_said_to_mix_them
     assert note == "(root):matmul of shape (2, 2) mixes samples: its size is that of 2, divided"
 
 
+def test_what_has_no_elements_mixes_no_samples() -> None:
+    assert traced(lambda m, x: torch.cat([m.layer(x), x[:, :0]], 1)).notes == ()
+    bags = nn.EmbeddingBag(10, 4, mode="sum")
+    assert graph_of(bags, torch.ones(1, 3, dtype=torch.int64)).notes == ()
+
+
 def test_a_model_that_subtracts_the_mean_of_its_batch_is_said_to_mix_samples() -> None:
     (note,) = traced(lambda m, x: x - x.mean(0)).notes
     assert "mixes samples" in note
@@ -248,6 +254,36 @@ def test_a_parametrized_layer_is_named_and_priced_as_itself(change: Callable[...
     assert measured.calls[list(graph).index(call)].macs == 24  # type: ignore[union-attr]
     assert measured.path_lengths == (0, 1)
     assert measured.unknown == 0
+
+
+def test_a_pruned_layer_is_named_as_itself_and_not_its_mask() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU())
+    prune.random_unstructured(model[0], "weight", 0.5)
+    graph = graph_of(model, data(1, 6))
+    assert (call_of(graph, "0").op, call_of(graph, "0").kind) == ("linear", "Linear")
+    assert [(row.name, row.algebra.macs) for row in measure_structure(model, data(1, 6))] == [
+        ("0:mul", 0),
+        ("0", 24),
+        ("1", 0),
+    ]
+
+
+def test_calls_that_have_a_row_are_numbered_among_themselves() -> None:
+    """A module may be called like an input, and attention takes its weight apart into views."""
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.x(x)
+
+    assert names(graph_of(Named(), data(1, 6))) == ["x", "x"]
+    attention = graph_of(
+        Wrap(nn.MultiheadAttention(4, 2), lambda m, x: m(x, x[:1], x[:1])), data(3, 2, 4), batch_axis=1
+    )
+    assert [call.call for call in attention if call.name == "inner.in_proj_weight" and call.op == "linear"] == [0, 1, 2]
 
 
 def test_wrappers_are_taken_off_and_named() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from netassay.base.errors import ShapeError, UnsupportedLayout
+from netassay.base.errors import DTypeError, ShapeError, UnsupportedLayout
 from python.architectures import DataDependent, Residual, SharedModules, TwoInputs, on_meta
 from python.graphs import Branching, Cells, content, graph_of, names, ops, outputs
 from python.models import ConvNet, Mlp, Recurrent, Wrap, data, one_thread  # noqa: F401
@@ -144,6 +148,41 @@ def test_what_torch_fx_makes_of_a_model_is_followed_under_its_names(make: Callab
     assert symbolic.parameters == plain.parameters
 
 
+# ---- what is returned ----
+
+
+@dataclass
+class Answer:
+    """What models return that torch has not been told of."""
+
+    logits: Tensor
+    rest: Any = None
+
+
+class Named(OrderedDict[str, Any]):
+    pass
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda m, f: Wrap(m, f), lambda m, f: Branching(Wrap(m, f))], ids=["export", "record"]
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda y, x: [y, (x, {"sum": 1.0})],
+        lambda y, x: Answer(y, [x, None]),
+        lambda y, x: Named(y=y, rest=Answer(x, object())),
+        lambda y, x: (Answer, y, "x", Answer(Answer(x))),
+    ],
+)
+def test_tensors_are_outputs_in_whatever_they_are_returned(wrap: Any, answer: Callable[..., Any]) -> None:
+    model = wrap(Mlp(), lambda m, x: answer(m(x), x * 2))
+    graph = graph_of(model, data(1, 6))
+    assert [graph.calls[place].op for place in graph.outputs] == ["linear", "mul"]
+    assert graph.input_specific == isinstance(model, Branching)
+    assert not model._forward_hooks
+
+
 # ---- what is refused ----
 
 
@@ -167,6 +206,25 @@ def test_a_wrong_call_is_refused_in_words(model: Any, example: Any, error: type[
         graph_of(model, example)
 
 
+@pytest.mark.parametrize("axis", ["0", 0.0, None])
+def test_a_batch_axis_that_is_no_integer_is_refused(axis: Any) -> None:
+    with pytest.raises(DTypeError, match=f"test: got batch_axis={axis!r}, expected an integer"):
+        graph_of(Mlp(), torch.ones(1, 6), batch_axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("example", "got"),
+    [
+        (torch.ones(1, 6).to_sparse(), "a tensor of layout torch.sparse_coo"),
+        (torch.nested.nested_tensor([torch.ones(2, 6)]), "a nested tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_example_that_is_not_strided_is_refused(example: Tensor, got: str) -> None:
+    with pytest.raises(UnsupportedLayout, match=f"test: got an example input with {got}, expected strided tensors"):
+        graph_of(Mlp(), example)
+
+
 def test_a_batch_axis_that_the_example_lacks_is_refused_by_name() -> None:
     with pytest.raises(ShapeError, match=r"expected a batch along axis 2 \(batch_axis= says which\)"):
         graph_of(Mlp(), torch.ones(1, 6), batch_axis=2)
@@ -187,6 +245,12 @@ def test_a_lazy_module_is_refused_and_stays_lazy() -> None:
         graph_of(model, data(1, 6))
     assert type(model[0]) is nn.LazyLinear
     assert model[0].has_uninitialized_params()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_packed_in_a_quantised_layer_is_an_unknown_operation() -> None:
+    graph = graph_of(torch.ao.quantization.quantize_dynamic(Mlp(), {nn.Linear}), data(1, 6))
+    assert ops(graph).count("quantized::linear_dynamic") == 3
 
 
 def test_a_scripted_model_is_refused_and_left_in_its_mode() -> None:
@@ -279,6 +343,15 @@ def test_tracing_prints_logs_and_warns_nothing(
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert logging.root.manager.disable == level
+
+
+def test_threads_follow_one_after_the_other_and_leave_log_and_standard_error_as_they_were() -> None:
+    model, x = Mlp(), data(1, 6)
+    before = sys.stderr, logging.root.manager.disable, list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        graphs = list(pool.map(lambda make: graph_of(make(), x), [lambda: model, lambda: model, Mlp, Mlp]))
+    assert [content(graph) for graph in graphs[1:]] == [content(graphs[0])] * 3
+    assert (sys.stderr, logging.root.manager.disable, warnings.filters) == before
 
 
 class Counting(nn.Module):

@@ -434,3 +434,10 @@ def test_weights_that_are_not_finite_are_named(value: float) -> None:
         model[1][1].weight[0, 1] = value
     with pytest.raises(NonFinite, match=r"test: got a NaN or an infinity in '1.1.weight', expected finite values"):
         path_norm(model, torch.zeros(1, 3))
+
+
+def test_statistics_that_are_not_finite_are_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model[1].running_var[2] = math.nan
+    with pytest.raises(NonFinite, match=r"test: got a NaN or an infinity in '1.running_var', expected finite values"):
+        path_norm(model, torch.zeros(1, 3))

@@ -206,6 +206,57 @@ def test_a_row_is_found_by_name_and_by_call() -> None:
         report["shared"]
 
 
+class TokenMixer(nn.Module):
+    """Patches of 4 x 4, a layer over the patches of each of more channels than patches, one over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.tokens, self.channels = nn.Conv2d(3, 24, 4, 4), nn.Linear(16, 16), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2)
+        return self.channels((x + self.tokens(x)).transpose(1, 2))
+
+
+def test_a_layer_over_all_patches_sees_the_whole_input_also_of_more_channels_than_patches() -> None:
+    report = measure_structure(TokenMixer(), data(1, 3, 16, 16))
+    assert report["patches"].algebra.receptive_field == (4, 4)
+    for name in ("tokens", "channels"):
+        assert report[name].algebra.receptive_field is None
+        assert "covers_input" in report[name].algebra.flags
+
+
+@pytest.mark.parametrize(
+    ("layers", "stride"),
+    [
+        ([nn.Conv2d(1, 4, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(1, 1, 3, padding=1)], 0.5),
+        ([nn.PixelUnshuffle(2), nn.Conv2d(4, 1, 3)], 2),
+        ([nn.ConvTranspose2d(1, 1, 3, dilation=3), nn.Conv2d(1, 1, 3)], 1),
+        ([nn.ConvTranspose2d(1, 1, 4, stride=2, padding=1), nn.Conv2d(1, 1, 3)], 0.5),
+        ([nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(1, 1, 3, stride=2)], 1),
+    ],
+    ids=["pixel_shuffle", "pixel_unshuffle", "dilated transposed", "transposed", "bilinear"],
+)
+def test_a_receptive_field_is_where_the_gradient_of_one_unit_is_not_zero(
+    layers: list[nn.Module], stride: float
+) -> None:
+    """Of the two units in the middle the larger one: between positions of the input they differ."""
+    model = nn.Sequential(*layers)
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    x = torch.ones(1, 1, 32, 32, requires_grad=True)
+    y = model(x)
+    middle = y.shape[-1] // 2
+    spans = []
+    for at in (middle, middle + 1):
+        (gradient,) = torch.autograd.grad(y[0, 0, at, at], x, retain_graph=True)
+        seen = gradient[0, 0].sum(0).nonzero()
+        spans.append(int(seen.max() - seen.min()) + 1)
+    *_, last = measure_structure(model, x)
+    assert last.algebra.receptive_field == (max(spans),) * 2
+    assert last.algebra.stride == (stride, stride)
+
+
 def test_a_call_has_every_number_of_the_issue() -> None:
     found = measure_structure(ConvNet(), data(1, 2, 8, 8))["conv2"].algebra
     assert found.log2_paths == pytest.approx(9.92481250360578)  # log2(18 * 54)

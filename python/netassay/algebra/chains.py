@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from netassay.algebra.bounds import serra_regions, vc_bound
+from netassay.algebra.graph import Tensor
 from netassay.algebra.paths import Paths
 
 #: Units of a layer up to which the exact integers of Serra's bound are computed: a second for four such layers.
@@ -40,8 +42,8 @@ def vc_bound_of(paths: Paths) -> float | None:
 
     Layer i holds the units that a path reaches through at most i weighted layers, each with at most one piecewise
     linear function of one variable behind it. It does not apply to other functions, maxima over several units,
-    products, several outputs, and parameters outside weighted layers other than those of a BatchNorm right behind one,
-    which is folded into it: it adds a bias.
+    products, several outputs, and parameters outside weighted layers other than those of a BatchNorm that alone reads
+    one, which is folded into it: it adds a bias. A weight made of parameters counts with its own numbers.
     """
     graph = paths.graph
     if len(graph.outputs) != 1 or not paths.reached[graph.outputs[0]]:
@@ -62,8 +64,14 @@ class _Layers:
         self._units: dict[int, int] = {}
         self._rows: dict[int, bool] = {}  # whether every unit has a row of parameters of its own
         self._parameters: dict[int, int] = {}
-        self._counted: set[str] = set()
+        self._counted: set[str | int | None] = set()
         self._breakpoints = 0
+        self._derived: list[bool] = []  # whether a call puts out what is made of parameters, without a path
+        for call, reached in zip(paths.graph, paths.reached, strict=True):
+            made = any(t.parameter or (t.call is not None and self._derived[t.call]) for t in call.tensors)
+            self._derived.append(made and not reached)
+        layers = [call for call, leaf in zip(paths.graph, paths.leaves, strict=True) if leaf.weighted]
+        self._reads = Counter(t.name for call in layers for t in call.tensors if t.parameter)
 
     def take(self, place: int) -> bool:
         """Whether the theorem allows a call; those that feed it have been taken."""
@@ -73,16 +81,16 @@ class _Layers:
         before = [t.call for t in self._paths.entering[place] if t.call is not None]
         depth = max((self._depth[u] for u in before), default=0)
         bent = any(self._bent[u] and self._depth[u] == depth for u in before)
-        own = {t.name: math.prod(t.shape) for t in call.tensors if t.parameter and t.name is not None}
+        own = {t.name if t.parameter else t.call: math.prod(t.shape) for t in call.tensors if self._owns(t)}
         if leaf.weighted:
             depth, bent = depth + 1, False
             self._units[depth] = self._units.get(depth, 0) + call.size
             self._rows[depth] = self._rows.get(depth, True) and call.op == "linear" and call.size == call.shape[-1]
         elif leaf.planes:
-            if leaf.planes != leaf.breakpoints * call.size or bent or not depth:
+            if leaf.planes != leaf.breakpoints * call.size or bent or own or not depth:
                 return False
             bent, self._breakpoints = True, max(self._breakpoints, leaf.breakpoints)
-        elif call.op == "batch_norm" and self._paths.leaves[before[0]].weighted:
+        elif call.op == "batch_norm" and self._folds(before[0]):
             own = {f"{call.name}.bias": call.shape[1]}
         elif own:
             return False
@@ -91,6 +99,15 @@ class _Layers:
         self._counted.update(new)
         self._parameters[depth] = self._parameters.get(depth, 0) + sum(new.values())
         return True
+
+    def _owns(self, tensor: Tensor) -> bool:
+        """Whether it is a parameter, or made of parameters: a weight of as many numbers can do no less."""
+        return tensor.parameter or (tensor.call is not None and self._derived[tensor.call])
+
+    def _folds(self, place: int) -> bool:
+        """Whether a BatchNorm behind a call is part of it: nothing else reads what it puts out, or its weights."""
+        alone = all(self._reads[t.name] == 1 for t in self._paths.graph.calls[place].tensors if t.parameter)
+        return self._paths.leaves[place].weighted and alone and int((self._paths.edges[:, 0] == place).sum()) == 1
 
     def bound(self, output: int) -> float | None:
         last = self._depth[output]

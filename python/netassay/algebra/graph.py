@@ -41,7 +41,7 @@ class Call:
         shapes: of each tensor it puts out, with the batch axis, as traced.
         elements: of each, per sample.
         arguments: by the names of the operation's schema; a tensor as a Tensor, also within lists.
-        call: 0, 1, ... where several calls have this name, else None.
+        call: 0, 1, ... where several calls have this name, else None; views, constants and inputs count for themselves.
         kind: class of the module, or the operation.
     """
 

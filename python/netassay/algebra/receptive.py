@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -19,7 +21,7 @@ class ReceptiveField:
     """What one position of a call's output depends on.
 
     r_out = r_in + (k - 1) j_in, j_out = j_in s for a window of k positions s apart; branches that join have the
-    largest r.
+    largest r. Behind upsampling (s < 1) positions differ, and some see up to a coarse position more than this r.
 
     Attributes:
         size: r per spatial axis, in positions of the input, whether or not the input is that large; inf where a
@@ -38,8 +40,9 @@ class ReceptiveField:
 def receptive_fields(graph: LayerGraph) -> Mapping[int, ReceptiveField]:
     """Of every call that a path reaches, by its place in the graph; nothing where no call has a spatial window.
 
-    Positions are the axes after the channels: (n, channels, *axes). A linear layer or a matrix product that has fewer
-    rows than there are positions sees them all. Attention and products of two maps see them all, windows of positions
+    Positions are the axes after the channels: (n, channels, *axes). A linear layer or a matrix product sees them all
+    where it has fewer rows than there are positions, or where they are its last axis and no others. Slices keep r and
+    j, strided ones too. Attention and products of two maps see them all, windows of positions
     in attention too: an upper bound there. Norms see one position, as their statistics count as constants.
     """
     return fields_of(Paths(graph))
@@ -141,5 +144,12 @@ def _dims(call: Call) -> set[int]:
 def _mixes(call: Call, leaf: Leaf, positions: int) -> bool:
     """Whether a call puts positions together: fewer rows than positions, or a product of two maps, or a recurrence."""
     if leaf.form == "mix" and not isinstance(leaf.fan_in, Mapping):
-        return max(tensor.elements for tensor in call.inputs) / leaf.fan_in < positions
+        entering = max(call.inputs, key=lambda tensor: tensor.elements)
+        last = leaf.fan_in == entering.shape[-1] == positions and not _run(entering.shape[1:-1], positions)
+        return last or entering.elements / leaf.fan_in < positions
     return leaf.form == "recurrent" or (leaf.form == "product" and leaf.gain > 1)
+
+
+def _run(shape: tuple[int, ...], positions: int) -> bool:
+    """Whether neighbouring axes have so many positions together."""
+    return any(positions in accumulate(shape[first:], operator.mul) for first in range(len(shape)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from netassay.algebra.graph import INPUT, Call, LayerGraph, Tensor
 from netassay.algebra.semantics import leaf_of
-from netassay.base.errors import ShapeError, UnsupportedLayout
+from netassay.base.errors import DTypeError, ShapeError, UnsupportedLayout
 from netassay.sources import layers as _layers
 from netassay.sources.nodes import arguments_of, is_opaque, is_view, operation_of, tensors_of
 from netassay.sources.tracing import Run, Site, alone, follow
@@ -54,8 +56,8 @@ def trace(model: nn.Module, example: Any, *, function: str, batch_axis: int = 0,
         strict: a run that depends on the values of the input is refused.
 
     Raises:
-        TypeError: no module, or no tensor in the example. ShapeError: no such axis. UnsupportedLayout: the model cannot
-        be followed.
+        TypeError: no module, or no tensor in the example. DTypeError: an axis that is no integer. ShapeError: no such
+        axis. UnsupportedLayout: a sparse or nested example; the model cannot be followed.
     """
     from torch import nn
 
@@ -81,11 +83,15 @@ def _batch(
     import torch
     from torch.utils import _pytree as pytree
 
+    axis = _axis(axis, function)
     args, kwargs = _arguments(example)
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if not tensors:
         raise TypeError(f"{function}: got an example input without a tensor, expected one, or arguments with one")
+    if odd := [tensor for tensor in tensors if tensor.layout is not torch.strided or tensor.is_nested]:
+        got = "a nested tensor" if odd[0].is_nested else f"a tensor of layout {odd[0].layout}"
+        raise UnsupportedLayout(f"{function}: got an example input with {got}, expected strided tensors")
     first = tensors[0]
     if not -first.ndim <= axis < first.ndim or first.shape[axis] < 1:
         got = f"an example input of shape {tuple(first.shape)}"
@@ -104,6 +110,13 @@ def _batch(
     return found
 
 
+def _axis(axis: Any, function: str) -> int:
+    try:
+        return operator.index(axis)
+    except TypeError:
+        raise DTypeError(f"{function}: got batch_axis={axis!r}, expected an integer") from None
+
+
 def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example, Mapping):
         return (), dict(example)
@@ -118,6 +131,7 @@ class _Builder:
         self._names = _Names(model)
         self._calls: list[Call] = []
         self._notes: list[str] = []
+        self._dependent: set[fx.Node] = set()  # what depends on an input
         self.places: dict[fx.Node, int] = {}
         self._written: dict[fx.Node, int] = {}  # of a tensor that was written to, the last call that did
         self._views: dict[fx.Node, list[fx.Node]] = {}
@@ -127,6 +141,7 @@ class _Builder:
     def graph(self) -> LayerGraph:
         for node in self._run.graph.nodes:
             if node in self._run.inputs:
+                self._dependent.add(node)
                 if tensors_of(node):
                     self._add(node, Call(self._run.inputs[node], INPUT, *self._sizes(node), kind=INPUT))
             elif node.op == "call_function" and tensors_of(node):  # else an assertion, or a number out of a tensor
@@ -191,7 +206,10 @@ class _Builder:
         op, mutates = operation_of(node)
         arguments = {name: self._argument(value) for name, value in arguments_of(node)}
         call = Call("", op, *self._sizes(node), arguments)
-        name, kind = self._names.of(self._run.sites.get(node), call, opaque=is_opaque(node))
+        depends = not self._dependent.isdisjoint(node.all_input_nodes)
+        if depends:
+            self._dependent.add(node)
+        name, kind = self._names.of(self._run.sites.get(node), call, depends=depends, opaque=is_opaque(node))
         self._add(node, replace(call, name=name, kind=kind))
         self._watch_samples(node, call)
         if mutates:
@@ -204,7 +222,9 @@ class _Builder:
     def _watch_samples(self, node: fx.Node, call: Call) -> None:
         """Notes where samples are put together: all that enters grows with the batch, and what leaves does not."""
         entering = [before for before in node.all_input_nodes if before in self.places]
-        if entering and all(map(self._grows, entering)) and not self._grows(node) and leaf_of(call).form != "constant":
+        if not call.size or leaf_of(call).form == "constant":
+            return
+        if entering and all(map(self._grows, entering)) and not self._grows(node):
             self._notes.append(f"{self._label(node)} mixes samples: what it puts out does not grow with the batch")
 
     def _label(self, node: fx.Node) -> str:
@@ -286,11 +306,12 @@ class _Names:
             names.setdefault(id(module), []).append(path)
         self._first = {id(module): names[id(module)][0] for module in self._modules.values()}
         self.aliases = {first or _layers.ROOT: tuple(others) for first, *others in names.values() if others}
-        self._tensors: dict[object, str] = {}
+        self._tensors: dict[object, str] = {
+            _layers.identity(buffer): name for name, buffer in reversed([*model.named_buffers(remove_duplicate=False)])
+        }
         self.parameters: dict[str, int] = {}
         for name, parameter in model.named_parameters(remove_duplicate=False):
-            if _layers.identity(parameter) not in self._tensors:
-                self._tensors[_layers.identity(parameter)] = name
+            if self._tensors.setdefault(_layers.identity(parameter), name) == name:
                 self.parameters[name] = parameter.numel()
         self._seen: set[tuple[str, str]] = set()
 
@@ -302,10 +323,11 @@ class _Names:
         shape = tuple(map(int, tensor.shape))
         return Tensor(shape, math.prod(shape), None, name, isinstance(tensor, Parameter))
 
-    def of(self, site: Site | None, call: Call, *, opaque: bool) -> tuple[str, str]:
+    def of(self, site: Site | None, call: Call, *, depends: bool, opaque: bool) -> tuple[str, str]:
         """Name and kind of a call: the module of which it is the operation, else that of its weight, else its site.
 
         Args:
+            depends: the call depends on the model's input.
             opaque: the call runs a graph of its own, whose weights may be anyone's.
         """
         path, entered = site or ("", "")
@@ -315,7 +337,7 @@ class _Names:
             return f"{_layers.ROOT}:{op}", op
         first = self._first[id(module)]
         if _is_layer(module) and (first, entered) not in self._seen:
-            if call.inputs and not _waits(module, weight):
+            if _is_its(module, call, weight, depends):
                 self._seen.add((first, entered))
                 return first or _layers.ROOT, _kind(module)
         elif weight is not None and weight.name is not None:
@@ -332,9 +354,10 @@ def _is_layer(module: nn.Module) -> bool:
     return inside and any(kind.__module__.startswith("torch.nn.modules.") for kind in type(module).__mro__[:-2])
 
 
-def _waits(module: nn.Module, weight: Tensor | None) -> bool:
-    """Whether an operation of a layer that has a weight is not yet the one that reads it."""
-    return bool(module._parameters.get("weight") is not None and weight is None)
+def _is_its(module: nn.Module, call: Call, weight: Tensor | None, depends: bool) -> bool:
+    """Whether a call is a layer's operation: the one that reads its weight; without one (a hook may make it, as pruning
+    does) the one that depends on the model's input."""
+    return weight is not None and bool(call.inputs) if module._parameters.get("weight") is not None else depends
 
 
 def _kind(module: nn.Module) -> str:
@@ -343,12 +366,9 @@ def _kind(module: nn.Module) -> str:
 
 
 def _numbered(calls: Sequence[Call]) -> Iterator[Call]:
-    """The calls, those that share a name numbered 0, 1, ...; views and inputs count only where they have a weight."""
-    counts: dict[str, int] = {}
-    for call in calls:
-        counts[call.name] = counts.get(call.name, 0) + 1
-    given: dict[str, int] = {}
-    for call in calls:
-        place = given.setdefault(call.name, 0)
-        given[call.name] += 1
-        yield replace(call, call=place) if counts[call.name] > 1 else call
+    """The calls, those that share a name numbered 0, 1, ...: what has a row, and apart from it the rest."""
+    keys = [(call.name, call.op == INPUT or leaf_of(call).form in ("view", "constant")) for call in calls]
+    counts, given = Counter(keys), Counter[tuple[str, bool]]()
+    for key, call in zip(keys, calls, strict=True):
+        yield replace(call, call=given[key]) if counts[key] > 1 else call
+        given[key] += 1

@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from netassay.base.errors import UnsupportedLayout
@@ -31,7 +31,8 @@ _one_at_a_time = threading.RLock()
 
 
 def alone() -> threading.RLock:
-    """torch's tracers, and the mode of a model, are of the whole process: what to hold while a run is followed."""
+    """What to hold while runs are followed: torch's tracers, its log, standard error and a model's mode are the
+    process's, and two threads that quiet them would leave them quiet."""
     return _one_at_a_time
 
 
@@ -70,7 +71,8 @@ class Run:
 def follow(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], function: str) -> Run:
     """Follows one run: torch.export, else torch.export of what torch.fx makes of the model, else a recorded run.
 
-    Nothing of the model is changed; hooks run. Only a recorded run computes, and only where the model has values.
+    Nothing of the model is changed; hooks run. Only a recorded run computes, and only where the model has values. To be
+    called while `alone` is held.
 
     Raises:
         UnsupportedLayout: none of them can; says what torch.export said, and what the run itself. Or the model has lazy
@@ -147,7 +149,8 @@ def _exported(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], 
     import torch
     from torch.export.graph_signature import InputKind, OutputKind
 
-    with torch.no_grad():  # a part that runs without gradients is then like any other
+    # under no_grad a part that runs without gradients is like any other
+    with torch.no_grad(), _returning_tensors(model):
         program = torch.export.export(model, tuple(args), dict(kwargs), strict=False)
     graph, copies = _inlined(program.graph_module)
     for node in graph.nodes:
@@ -177,6 +180,30 @@ def _exported(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], 
             key, (path, _) = next(reversed(stack.items()))
             sites[node] = (path, key)
     return Run(graph, constants, inputs, tuple(outputs), sites, tracer)
+
+
+@contextmanager
+def _returning_tensors(model: nn.Module) -> Iterator[None]:
+    """Calls of the model return the tensors of what they return: torch.export takes no class that it does not know."""
+    hook = model.register_forward_hook(lambda module, args, output: list(_tensors_in(output)))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _tensors_in(output: Any) -> Iterator[Tensor]:
+    """The tensors that a model returns, in their order, whatever holds them."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _tensors_in([getattr(leaf, field.name) for field in fields(leaf)])
+        elif isinstance(leaf, (Mapping, list, tuple)):  # of a class of its own
+            yield from _tensors_in([*(leaf.values() if isinstance(leaf, Mapping) else leaf)])
 
 
 def _inlined(module: fx.GraphModule) -> tuple[fx.Graph, Mapping[fx.Node, Any]]:
@@ -227,7 +254,7 @@ def _recorded(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         for place, tensor in zip(places, tensors, strict=True):
             given[place] = tensor
         positional, named = pytree.tree_unflatten(given, spec)
-        return [leaf for leaf in pytree.tree_leaves(model(*positional, **named)) if isinstance(leaf, torch.Tensor)]
+        return list(_tensors_in(model(*positional, **named)))
 
     with ExitStack() as stack:
         stack.enter_context(_as_it_was(model))

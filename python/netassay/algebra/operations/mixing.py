@@ -32,8 +32,10 @@ def _convolution(call: Call) -> Leaf:
 def _transposed(call: Call) -> Leaf:
     inputs, outputs, *kernel = call["weight"].shape
     stride = per_axis(call.get("stride"), len(kernel))
+    dilation = per_axis(call.get("dilation"), len(kernel))
     fan_in = inputs / call.get("groups", 1) * math.prod(kernel) / math.prod(stride)
-    window = tuple(Window(math.ceil(k / s), 1 / s) for k, s in zip(kernel, stride, strict=True))
+    geometry = zip(kernel, stride, dilation, strict=True)
+    window = tuple(Window(math.ceil((d * (k - 1) + 1) / s), 1 / s) for k, s, d in geometry)
     macs = call["input"].elements * outputs * math.prod(kernel)
     return Leaf("mix", fan_in, weighted=True, window=window, macs=macs, reads=("input", "weight"))
 

@@ -91,6 +91,14 @@ def _unfold(call: Call) -> Leaf:
     return Leaf("view", window=tuple(Window(d * (k - 1) + 1, s) for k, s, d in zip(kernel, stride, apart, strict=True)))
 
 
+@rules("pixel_shuffle pixel_unshuffle")
+def _pixels(call: Call) -> Leaf:
+    """Channels become positions between those that are there, or squares of positions channels."""
+    shuffles = call.op == "pixel_shuffle"
+    window = Window(1, 1 / call["upscale_factor"]) if shuffles else Window(*[call["downscale_factor"]] * 2)
+    return Leaf("view", window=(window, window))
+
+
 @rules(
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d",
     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d",

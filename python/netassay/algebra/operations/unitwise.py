@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from netassay.algebra.graph import INPUT, Call
+from netassay.algebra.graph import INPUT, Call, Tensor
 from netassay.algebra.semantics import Leaf, register, rules
 
 
-@rules("relu leaky_relu prelu abs threshold rrelu rrelu_with_noise clamp_min clamp_max")
+@rules("relu leaky_relu prelu abs threshold rrelu rrelu_with_noise")
 def _one_breakpoint(call: Call) -> Leaf:
     return Leaf(planes=call.size, breakpoints=1, reads=("self", "input"))
 
@@ -16,10 +16,13 @@ def _two_breakpoints(call: Call) -> Leaf:
     return Leaf(planes=2 * call.size, breakpoints=2, reads=("self",))
 
 
-@rules("clamp clip")
+@rules("clamp clip clamp_min clamp_max")
 def _clamp(call: Call) -> Leaf:
-    bounds = sum(call.get(name) is not None for name in ("min", "max"))
-    return Leaf(planes=bounds * call.size, breakpoints=bounds, reads=("self",))
+    """Bounds that calls put out are joined like what is bounded, as by `maximum`."""
+    bounds = [bound for name in ("min", "max") if (bound := call.get(name)) is not None]
+    joins = any(isinstance(bound, Tensor) and bound.call is not None for bound in bounds)
+    planes = len(bounds) * call.size
+    return Leaf("sum", planes=planes) if joins else Leaf(planes=planes, breakpoints=len(bounds), reads=("self",))
 
 
 @rules("maximum minimum fmax fmin")
@@ -59,7 +62,7 @@ _VIEWS = """
     repeat tile repeat_interleave broadcast_to slice select narrow chunk split split_with_sizes tensor_split unbind
     getitem index index_select gather take take_along_dim masked_select pad constant_pad_nd reflection_pad1d
     reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d roll flip rot90 tril triu
-    diagonal diag col2im fold pixel_shuffle pixel_unshuffle channel_shuffle as_strided unsafe_chunk unsafe_split
+    diagonal diag col2im fold channel_shuffle as_strided unsafe_chunk unsafe_split
     atleast_1d atleast_2d atleast_3d ravel meshgrid broadcast_tensors
 """
 for _op in _VIEWS.split():
@@ -77,7 +80,7 @@ for _op in IDENTITIES:
 #: Elementwise functions and norms that are not piecewise linear. A norm's statistics count as constants, as eval
 #: BatchNorm's do: every output is on the path of one input.
 _SMOOTH = """
-    " gelu silu mish elu selu celu softplus softsign sigmoid hardswish tanh tanhshrink logsigmoid log_sigmoid erf
+    gelu silu mish elu selu celu softplus softsign sigmoid hardswish tanh tanhshrink logsigmoid log_sigmoid erf
     erfc exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan asin acos atan sinh cosh atan2
     angle layer_norm native_layer_norm group_norm native_group_norm instance_norm rms_norm _fused_rms_norm
     local_response_norm sign sgn floor ceil round trunc frac fmod remainder floor_divide logit sort topk nan_to_num
