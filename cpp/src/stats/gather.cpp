@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace netassay::stats {
 namespace {
@@ -35,15 +36,42 @@ void copy_row(const T* in, index_t cols, index_t stride, W* out) {
   }
 }
 
+using Four = float __attribute__((vector_size(16)));
+
+// Four units of four rows as four rows of four units: the compiler would move them one by one.
+void transpose(const float* in, index_t unit_stride, float* out, index_t step) {
+  Four u[4];
+  for (index_t j = 0; j < 4; ++j) std::memcpy(&u[j], in + j * unit_stride, sizeof u[j]);
+  const Four low01 = __builtin_shufflevector(u[0], u[1], 0, 4, 1, 5);
+  const Four low23 = __builtin_shufflevector(u[2], u[3], 0, 4, 1, 5);
+  const Four high01 = __builtin_shufflevector(u[0], u[1], 2, 6, 3, 7);
+  const Four high23 = __builtin_shufflevector(u[2], u[3], 2, 6, 3, 7);
+  const Four rows[4] = {
+      __builtin_shufflevector(low01, low23, 0, 1, 4, 5), __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+      __builtin_shufflevector(high01, high23, 0, 1, 4, 5), __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+  for (index_t r = 0; r < 4; ++r) std::memcpy(out + r * step, &rows[r], sizeof rows[r]);
+}
+
 // Rows that step by `stride` while units step far (a channels-first map): small squares keep both sides in cache.
 template <class T, class W>
 void copy_transposed(const T* in, index_t rows, index_t stride, index_t cols, index_t unit_stride, W* out,
                      index_t step) {
   constexpr index_t square = 16;
+  constexpr bool by_four = std::is_same_v<T, float> && std::is_same_v<W, float>;
   for (index_t r0 = 0; r0 < rows; r0 += square) {
     const index_t r1 = std::min(r0 + square, rows);
     for (index_t j0 = 0; j0 < cols; j0 += square) {
       const index_t j1 = std::min(j0 + square, cols);
+      if constexpr (by_four) {
+        if (stride == 1 && r1 - r0 == square && j1 - j0 == square) {
+          for (index_t j = j0; j < j1; j += 4) {
+            for (index_t r = r0; r < r1; r += 4) {
+              transpose(in + j * unit_stride + r, unit_stride, out + r * step + j, step);
+            }
+          }
+          continue;
+        }
+      }
       for (index_t j = j0; j < j1; ++j) {
         const T* from = in + j * unit_stride;
         for (index_t r = r0; r < r1; ++r) out[r * step + j] = static_cast<W>(widen(from[r * stride]));
