@@ -74,7 +74,7 @@ def demo(epochs: int, seed: int, directory: Path, json_path: str | None) -> None
         outcome = run(epochs=epochs, seed=seed, track=track)
     click.echo(str(outcome), err=to_stdout)
     if to_stdout:
-        from netassay.report.serial import dumps
+        from netassay.report.encode import dumps
 
         click.echo(dumps(outcome.report.to_dict()), nl=False)
     else:
@@ -291,7 +291,7 @@ def structure(
     operation, the network's path counts, bounds and cost. Nothing is trained or computed.
     """
     _one_stdout(json_path, csv_path)
-    from netassay.sources.factory import example, made
+    from netassay.sources.traced.factory import example, made
     from netassay.verbs.structure import measure_structure
 
     report = measure_structure(made(model, meta=meta), example(inputs), strict=strict)
@@ -304,8 +304,8 @@ def _one_stdout(json_path: str | None, csv_path: str | None) -> None:
 
 
 def _show(report: Report, json_path: str | None, csv_path: str | None) -> None:
-    from netassay.report.tables import csv_text
-    from netassay.report.text import render
+    from netassay.report.show.tables import csv_text
+    from netassay.report.show.text import render
 
     _write(report, partial(render, report), lambda: csv_text(report.layers), json_path, csv_path)
 
@@ -318,7 +318,7 @@ def _write(
     csv_path: str | None,
 ) -> None:
     """Prints the table, on standard error where standard output is a file's; then writes the files."""
-    from netassay.report.serial import dumps
+    from netassay.report.encode import dumps
 
     to_stdout = "-" in (json_path, csv_path)
     click.echo(render(_columns(sys.stderr if to_stdout else sys.stdout)), err=to_stdout)
@@ -382,7 +382,7 @@ def _byte_progress() -> Iterator[ByteTrack | None]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.table import Column
 
-    from netassay.report.tables import printable
+    from netassay.report.show.tables import printable
 
     rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     name = TextColumn("{task.description}", markup=False, table_column=rest)
@@ -428,7 +428,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     from netassay.base.errors import NetassayError
-    from netassay.report.tables import printable
+    from netassay.report.show.tables import printable
 
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netassay.algebra import Call, LayerGraph
-from netassay.sources.graph import trace
+from netassay.sources.traced.graph import trace
 
 
 def graph_of(model: nn.Module, example: Any, **options: Any) -> LayerGraph:

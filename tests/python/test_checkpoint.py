@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from netassay.base.errors import DTypeError, LimitExceeded, UnsupportedLayout
-from netassay.sources import layers, tensors
-from netassay.sources.checkpoint import Checkpoint, Skip, Stored, open_checkpoint
+from netassay.sources import layers
+from netassay.sources.checkpoint import tensors
+from netassay.sources.checkpoint.checkpoint import Checkpoint, Skip, Stored, open_checkpoint
 
 
 def weights(source: Any) -> dict[str, Stored]:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from netassay.base import statefile
 from netassay.base.errors import CorruptCheckpoint, LimitExceeded, UnsupportedLayout
-from netassay.sources.checkpoint import Checkpoint, open_checkpoint
+from netassay.sources.checkpoint.checkpoint import Checkpoint, open_checkpoint
 
 PAIRS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.weight": torch.arange(20.0).reshape(4, 5)}
 

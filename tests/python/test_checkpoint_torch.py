@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from netassay.base.errors import CorruptCheckpoint, LimitExceeded, UnsupportedLayout
-from netassay.sources import pickles, torchfiles
-from netassay.sources.checkpoint import open_checkpoint
+from netassay.sources.checkpoint import pickles, torchfiles
+from netassay.sources.checkpoint.checkpoint import open_checkpoint
 
 ZIP_AND_LEGACY = pytest.mark.parametrize("archive", [True, False], ids=["archive", "legacy"])
 

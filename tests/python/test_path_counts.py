@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netassay import algebra
-from netassay.sources.graph import trace
-from netassay.sources.pathsums import count_paths
+from netassay.sources.passes import count_paths
+from netassay.sources.traced.graph import trace
 from python import architectures
 from python.models import one_thread  # noqa: F401
 

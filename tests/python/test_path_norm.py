@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netassay import DomainError, NonFinite, UnsupportedLayout
-from netassay.sources import pathsums
-from netassay.sources.graph import trace
+from netassay.sources import passes as pathsums
+from netassay.sources.traced.graph import trace
 from python import architectures
 from python.models import one_thread  # noqa: F401
 from python.test_path_counts import WindowSum, of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from netassay import NothingObserved, Plan, SelectionError, cli, measure_weights, plan
-from netassay.sources.checkpoint import Checkpoint
+from netassay.sources.checkpoint.checkpoint import Checkpoint
 from netassay.verbs.plan import duration, size
 from python.checkpoints import network, tagged, write
 

@@ -34,12 +34,12 @@ from netassay.report import (
     Skipped,
     UnknownLayer,
     join,
-    parse,
     persistence_findings,
     saturation_findings,
 )
-from netassay.report.serial import EXACT, FLAG, MEASURES, schema
-from netassay.report.text import percent, render
+from netassay.report import decode as parse
+from netassay.report.encode import EXACT, FLAG, MEASURES, schema
+from netassay.report.show.text import percent, render
 from netassay.saturation import EffectiveDimension, RankMe, Saturation
 
 HOSTILE = [

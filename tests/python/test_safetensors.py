@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netassay.base.errors import CorruptCheckpoint, DomainError, NetassayError, ShapeError
-from netassay.sources.safetensors import Entry, SafetensorsFile
+from netassay.sources.checkpoint.safetensors import Entry, SafetensorsFile
 from python.headers import BITS, Maker, repeated_names
 
 safetensors = pytest.importorskip("safetensors")

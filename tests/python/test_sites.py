@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 
-from netassay.sources import sites
-from netassay.sources.sites import Site
+from netassay.sources.live import sites
+from netassay.sources.live.sites import Site
 from python.models import ConvNet, Encoder, Mlp, Recurrent, Wrap, data, one_thread, seeded, tokens  # noqa: F401
 
 

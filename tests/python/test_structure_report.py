@@ -19,8 +19,8 @@ import netassay
 from netassay import Report, measure_structure
 from netassay.algebra import Algebra
 from netassay.report import Row, findings, join
-from netassay.report.serial import schema
-from netassay.report.text import render
+from netassay.report.encode import schema
+from netassay.report.show.text import render
 from netassay.saturation import Saturation
 from python import llama
 from python.architectures import Branches, Residual, SharedModules, TwoInputs, TwoOutputs

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import netassay as na
-from netassay.sources.device import DeviceMoments
+from netassay.sources.live.device import DeviceMoments
 from python.models import (
     EXACT,
     HIGH,
@@ -351,24 +351,24 @@ def test_of_10000_injected_faults_none_escapes_each_is_logged_once_and_the_train
 
 
 PLACES = [
-    "netassay.verbs.recorder.Recorder.entering",
-    "netassay.verbs.recorder.Recorder.leaving",
-    "netassay.verbs.recorder.Recorder._masked",
+    "netassay.sources.live.recorder.Recorder.entering",
+    "netassay.sources.live.recorder.Recorder.leaving",
+    "netassay.sources.live.recorder.Recorder._masked",
     "netassay.complexity.Switching.update",
     "netassay.network.Distribution.update",
     "netassay.network.Distribution.merge",
-    "netassay.sources.sites.Pass._innermost",
-    "netassay.sources.sites.Pass._axis",
-    "netassay.sources.sites._input",
-    "netassay.sources.sites.hidden",
-    "netassay.sources.sites.Watcher.mode",
-    "netassay.sources.sites.push",
-    "netassay.verbs.recorder.Recorder.begin",
-    "netassay.verbs.recorder.Recorder.observe",
-    "netassay.verbs.recorder.Recorder.commit",
-    "netassay.verbs.recorder.Recorder.rollback",
+    "netassay.sources.live.sites.Pass._innermost",
+    "netassay.sources.live.sites.Pass._axis",
+    "netassay.sources.live.sites._input",
+    "netassay.sources.live.sites.hidden",
+    "netassay.sources.live.sites.Watcher.mode",
+    "netassay.sources.live.sites.push",
+    "netassay.sources.live.recorder.Recorder.begin",
+    "netassay.sources.live.recorder.Recorder.observe",
+    "netassay.sources.live.recorder.Recorder.commit",
+    "netassay.sources.live.recorder.Recorder.rollback",
     "netassay.stats.moments.Moments.update",
-    "netassay.verbs.recorder.merge_all",
+    "netassay.sources.live.recorder.merge_all",
     "netassay.sources.layers.tensor_of",
     "netassay.sources.layers.rows_of",
     "netassay.base.arrays.refusal",
@@ -622,8 +622,8 @@ def test_a_devices_statistics_ignore_autocast_grad_and_inference_mode(device: st
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a watch accumulate outputs of the CPU as it does those of a device."""
 
-    monkeypatch.setattr("netassay.verbs.probes.on_host", lambda tensor: False)
-    monkeypatch.setattr("netassay.verbs.recorder.on_host", lambda tensor: False)
+    monkeypatch.setattr("netassay.sources.live.probes.on_host", lambda tensor: False)
+    monkeypatch.setattr("netassay.sources.live.recorder.on_host", lambda tensor: False)
 
 
 @pytest.mark.usefixtures("on_device")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import netassay as na
-from netassay.verbs import recorder
+from netassay.sources.live import recorder
 from python.models import (
     ConvNet,
     Encoder,

@@ -20,7 +20,7 @@ import netassay as na
 from netassay.base import statefile
 from netassay.complexity import Switching
 from netassay.network import Distribution
-from netassay.sources import sites
+from netassay.sources.live import sites
 from python.models import (
     ConvNet,
     Encoder,
@@ -801,8 +801,8 @@ def test_a_power_law_is_fitted_to_a_quantity_in_a_window() -> None:
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a watch count on the CPU as it does on a device."""
-    monkeypatch.setattr("netassay.verbs.probes.on_host", lambda tensor: False)
-    monkeypatch.setattr("netassay.verbs.recorder.on_host", lambda tensor: False)
+    monkeypatch.setattr("netassay.sources.live.probes.on_host", lambda tensor: False)
+    monkeypatch.setattr("netassay.sources.live.recorder.on_host", lambda tensor: False)
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {

@@ -1,6 +1,6 @@
 """Where measurements go: rows, coverage, findings and provenance in one Report. No numerics here."""
 
-from .findings import (
+from netassay.report.findings import (
     algebra_findings,
     complexity_findings,
     findings,
@@ -8,10 +8,10 @@ from .findings import (
     persistence_findings,
     saturation_findings,
 )
-from .history import History
-from .join import join
-from .report import Report
-from .rows import Coverage, Finding, Row, Skipped, UnknownLayer
+from netassay.report.history import History
+from netassay.report.join import join
+from netassay.report.report import Report
+from netassay.report.rows import Coverage, Finding, Row, Skipped, UnknownLayer
 
 __all__ = [
     "Coverage",

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from typing import Any
 
-from .compare import Change, Comparison, Pair, State
-from .report import Report
-from .rows import Row
-from .serial import MEASURES
-from .tables import scalars
+from netassay.report.compare import Change, Comparison, Pair, State
+from netassay.report.encode import MEASURES
+from netassay.report.report import Report
+from netassay.report.rows import Row
+from netassay.report.show.tables import scalars
 
 
 def side_by_side(a: Report, b: Report, measures: Sequence[str], names: tuple[str, str]) -> Comparison:

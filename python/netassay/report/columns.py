@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .grid import Column, percent
-from .rows import Row
+from netassay.report.rows import Row
+from netassay.report.show.grid import Column, percent
 
 _SWITCHING, _LINKS, _STRUCTURE = "complexity", "network", "algebra"
 _VALUES = {"neuron_strength": "strength", "neuron_activation": "activation"}

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
-from .grid import Column, show, table
-from .rows import Row, UnknownLayer
-from .tables import csv_of, frame_of, printable, scalars
-from .text import wrap
+from netassay.report.rows import Row, UnknownLayer
+from netassay.report.show.grid import Column, show, table
+from netassay.report.show.tables import csv_of, frame_of, printable, scalars
+from netassay.report.show.text import wrap
 
 if TYPE_CHECKING:
     import pandas
@@ -164,7 +164,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values, `netassay.comparison/1`; non-finite numbers are null, as in a report."""
-        from .serial import encode
+        from netassay.report.encode import encode
 
         layers = [{**_fixed(pair), **pair.changes, "divergence": pair.divergence} for pair in self.layers]
         found: dict[str, Any] = encode(
@@ -183,8 +183,7 @@ class Comparison:
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write strict JSON, whole or not at all."""
         from netassay.base import files
-
-        from .serial import dumps
+        from netassay.report.encode import dumps
 
         files.write(path, [dumps(self.to_dict())])
 

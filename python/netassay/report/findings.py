@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from .rows import Finding, Row, arrange
+from netassay.report.rows import Finding, Row, arrange
 
 TAIL_SHARE = 0.5
 SCALE_SHARE = 0.1

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .report import Report
+from netassay.report.report import Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,8 +163,7 @@ class History:
     def to_json(self, path: str | PathLike[str]) -> None:
         """Writes every step and its report as strict JSON, whole or not at all."""
         from netassay.base import files
-
-        from .serial import dumps
+        from netassay.report.encode import dumps
 
         snapshots = [{"step": step, "report": report.to_dict()} for step, report in self]
         files.write(path, [dumps({"schema": SCHEMA, "snapshots": snapshots})])
@@ -175,8 +174,7 @@ class History:
         from pathlib import Path
 
         from netassay.base.errors import StateError
-
-        from .parse import decode_report
+        from netassay.report.decode import decode_report
 
         history = cls()
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .findings import findings
-from .report import Report
-from .rows import Coverage, Row, UnknownLayer
+from netassay.report.findings import findings
+from netassay.report.report import Report
+from netassay.report.rows import Coverage, Row, UnknownLayer
 
 
 def join(report: Report, other: Report) -> Report:

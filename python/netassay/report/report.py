@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .rows import Coverage, Finding, Key, Row, UnknownLayer, arrange, find
+from netassay.report.rows import Coverage, Finding, Key, Row, UnknownLayer, arrange, find
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +64,7 @@ class Report:
         return Report, (self.layers, self.coverage, self.totals, self.findings, self.provenance)
 
     def __str__(self) -> str:
-        from .text import render
+        from netassay.report.show.text import render
 
         return render(self)
 
@@ -74,15 +74,14 @@ class Report:
 
     def to_dict(self, *, volatile: bool = True) -> dict[str, Any]:
         """The report as plain JSON values (`netassay.report/1`); volatile=False leaves out `created`."""
-        from .serial import encode_report
+        from netassay.report.encode import encode_report
 
         return encode_report(self, volatile=volatile)
 
     def to_json(self, path: str | PathLike[str], *, volatile: bool = True) -> None:
         """Write strict JSON, whole or not at all; volatile=False leaves out `created`, so that files diff."""
         from netassay.base import files
-
-        from .serial import dumps
+        from netassay.report.encode import dumps
 
         files.write(path, [dumps(self.to_dict(volatile=volatile))])
 
@@ -92,20 +91,19 @@ class Report:
 
         Raises FileNotFoundError, and StateError where the file is no report of this schema, naming the field.
         """
-        from .parse import load
+        from netassay.report.decode import load
 
         return cls(**load(path))
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per row; scalars of a measure are columns `measure.field`, arrays are left out."""
         from netassay.base import files
-
-        from .tables import csv_text
+        from netassay.report.show.tables import csv_text
 
         files.write(path, [csv_text(self.layers).encode("utf-8")])
 
     def to_frame(self) -> pandas.DataFrame:
         """The columns of `to_csv` as a pandas DataFrame. Raises ImportError without pandas."""
-        from .tables import frame
+        from netassay.report.show.tables import frame
 
         return frame(self.layers)

@@ -59,7 +59,7 @@ class Row:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Row):
             return NotImplemented
-        from .serial import encode_row
+        from netassay.report.encode import encode_row
 
         return encode_row(self) == encode_row(other)
 
@@ -108,7 +108,7 @@ class Finding:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Finding):
             return NotImplemented
-        from .serial import encode
+        from netassay.report.encode import encode
 
         return bool(encode(self) == encode(other))
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netassay.base.errors import DomainError, SelectionError, ShapeError
-
-from . import layers
-from .checkpoint import Checkpoint, Stored
-from .tensors import shown
+from netassay.sources import layers
+from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored
+from netassay.sources.checkpoint.tensors import shown
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,9 +16,9 @@ from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.arrays import CARRIERS, View
 from netassay.report import Skipped
-from netassay.report import grid as _grid
-from netassay.report import text as _text
-from netassay.sources.checkpoint import Stored, open_checkpoint
+from netassay.report.show import grid as _grid
+from netassay.report.show import text as _text
+from netassay.sources.checkpoint.checkpoint import Stored, open_checkpoint
 from netassay.verbs.weights import selected, wanted_measures
 
 _CALIBRATION_S = 0.3

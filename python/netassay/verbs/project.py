@@ -24,8 +24,8 @@ from netassay.base.errors import (
 )
 from netassay.report import Report
 from netassay.sources import layers as _layers
-from netassay.sources.device import full_float32
-from netassay.sources.hooks import Hook
+from netassay.sources.live.device import full_float32
+from netassay.sources.live.hooks import Hook
 from netassay.stats.moments import Moments
 from netassay.verbs.watch import Watch
 

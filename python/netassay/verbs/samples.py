@@ -11,7 +11,7 @@ from netassay.base import threads as _threads
 from netassay.base.errors import ShapeError, UnsupportedLayout
 from netassay.sources import chain as _chain
 from netassay.sources import layers as _layers
-from netassay.sources.hooks import Hook
+from netassay.sources.live.hooks import Hook
 
 if TYPE_CHECKING:
     import numpy as np

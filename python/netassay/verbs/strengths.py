@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from netassay.network import NodeStrengths
-from netassay.sources import strengths
-from netassay.sources.graph import trace
+from netassay.sources.passes import strengths
+from netassay.sources.traced.graph import trace
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,8 @@ from netassay import algebra
 from netassay.base.errors import NothingObserved
 from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import layers as _layers
-from netassay.sources import pathsums
-from netassay.sources.graph import Traced, trace
+from netassay.sources import passes as pathsums
+from netassay.sources.traced.graph import Traced, trace
 from netassay.verbs.provenance import provenance
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from netassay.base.errors import DomainError, NothingObserved, StateError
 from netassay.report import History, Report, findings
 from netassay.sources import layers as _layers
 from netassay.sources import patterns
-from netassay.sources import sites as _sites
-from netassay.sources.hooks import Taps
-from netassay.sources.nonlinearities import SMOOTH
-from netassay.verbs import summary
-from netassay.verbs.probes import ActivationProbe, Probe, SaturationProbe, StrengthProbe, SwitchingProbe
+from netassay.sources.live import sites as _sites
+from netassay.sources.live.hooks import Taps
+from netassay.sources.live.nonlinearities import SMOOTH
+from netassay.sources.live.probes import ActivationProbe, Probe, SaturationProbe, StrengthProbe, SwitchingProbe
+from netassay.sources.live.recorder import Entry, Key, Positions, Recorder, Settings
+from netassay.verbs import watch_report as summary
 from netassay.verbs.provenance import provenance
-from netassay.verbs.recorder import Entry, Key, Positions, Recorder, Settings
 
 if TYPE_CHECKING:
     from torch import nn

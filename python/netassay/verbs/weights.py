@@ -13,7 +13,7 @@ from netassay.base.arrays import View
 from netassay.base.errors import DomainError, NonFinite, NothingObserved
 from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import patterns
-from netassay.sources.checkpoint import Checkpoint, Stored, open_checkpoint
+from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored, open_checkpoint
 from netassay.verbs.deep import Deep
 from netassay.verbs.provenance import provenance
 

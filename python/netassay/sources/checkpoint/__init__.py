@@ -1,0 +1,1 @@
+"""Weights at rest: checkpoints, state_dicts and modules as named tensors."""

@@ -1,0 +1,118 @@
+"""A path -> its tensors: what kind of file it is, which files of a directory, which shards of an index.
+
+What a file is, its first bytes say; its name counts where they say nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from functools import partial
+
+from netassay.base.errors import CorruptCheckpoint, UnsupportedLayout
+from netassay.sources.checkpoint import shards
+from netassay.sources.checkpoint.tensorfiles import Buffer, TensorFile
+from netassay.sources.checkpoint.tensors import Source, listed
+from netassay.sources.checkpoint.torchfiles import ARCHIVE, MAGIC, TorchFile
+
+_TORCH = (".pt", ".pth", ".th", ".bin")
+#: First bytes of what else is called a model.
+_OTHERS = {
+    b"GGUF": "a GGUF file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a numpy file",
+    b"\x1f\x8b": "a gzip file",
+    b"version https://git-lfs": "a git-lfs pointer: the file itself has not been fetched",
+    b"\x80": "a pickle that torch has not written",
+}
+#: What training leaves beside a model.
+_BESIDE = re.compile(r"(optimizer|scheduler|training_args|rng_state|scaler|trainer_state)(_\d+)?\.\w+", re.IGNORECASE)
+
+
+def open_path(path: str, memory: float, function: str) -> Source:
+    """The tensors behind a path; `function` begins the messages. Raises as `open_checkpoint`."""
+    opener = partial(_file, memory=memory, buffer=Buffer(), function=function)
+    directory = os.path.dirname(path)
+    if stat.S_ISDIR(os.stat(path).st_mode):  # FileNotFoundError as the system says it
+        source, directory = _directory(path, opener, function), path
+    elif path.endswith(".index.json"):
+        source = shards.of_index(path, opener, function)
+    else:
+        source = opener(path)
+    source.quantised = source.quantised or _config(directory, function)
+    return source
+
+
+def _config(directory: str, function: str) -> str:
+    path = os.path.join(directory, "config.json")
+    try:
+        config = shards.read_json(path, function) if os.path.isfile(path) else None
+    except (CorruptCheckpoint, OSError):
+        return ""
+    marks = [
+        key for key in ("quantization_config", "compression_config") if isinstance(config, dict) and config.get(key)
+    ]
+    return f"{marks[0]} in config.json" if marks else ""
+
+
+def _file(path: str, memory: float, buffer: Buffer, function: str) -> Source:
+    what = f"{function}: {path}"
+    info = os.stat(path)
+    if not stat.S_ISREG(info.st_mode):
+        raise UnsupportedLayout(f"{what}: got no regular file, expected a file or a directory")
+    with open(path, "rb") as file:
+        head = file.read(512)
+    torch = head.startswith((ARCHIVE, MAGIC))
+    if path.endswith(".safetensors"):
+        if torch:
+            raise CorruptCheckpoint(f"{what}: got a file of torch's under this name, expected a safetensors file")
+        return TensorFile(path, buffer, function)
+    if torch:
+        return TorchFile(path, memory, function)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= info.st_size - 8:
+        return TensorFile(path, buffer, function)
+    raise _unknown(head, path, what)
+
+
+def _unknown(head: bytes, path: str, what: str) -> Exception:
+    kind = next((kind for first, kind in _OTHERS.items() if head.startswith(first)), "")
+    kind = "a tar archive" if head[257:262] == b"ustar" else kind
+    got = kind or (f"a file that begins with {head[:8]!r}" if head else "an empty file")
+    expected = "expected a safetensors file, one that torch has written, or an index.json"
+    ours = path.endswith((*_TORCH, ".safetensors")) and not kind
+    return (CorruptCheckpoint if ours else UnsupportedLayout)(f"{what}: got {got}, {expected}")
+
+
+def _directory(path: str, opener: shards.Open, function: str) -> Source:
+    names = sorted(name for name in os.listdir(path) if not _BESIDE.fullmatch(name))
+    chosen = _choose(names, f"{function}: {path}")
+    indexed = chosen[0].endswith(".index.json")
+    kinds = (".index.json",) if indexed else (".safetensors", ".index.json", *_TORCH)
+    rest = [name for name in names if name not in chosen and name.endswith(kinds)]
+    whole = [os.path.join(path, name) for name in chosen]
+    source = shards.of_index(whole[0], opener, function) if indexed else shards.together(whole, opener, function)
+    if rest or len(chosen) > 1:
+        source.notes += (f"of the directory: {listed(chosen)}" + (f"; not {listed(rest)}" if rest else ""),)
+    return source
+
+
+def _choose(names: Sequence[str], what: str) -> list[str]:
+    """An index, else the safetensors files, else those of torch; of each the usual name where it is there."""
+    safe = [name for name in names if name.endswith(".safetensors")]
+    indexes = [name for name in names if name.endswith(".index.json")]
+    indexes = [name for name in indexes if "safetensors" in name] or ([] if safe else indexes)
+    torch = [name for name in names if name.endswith(_TORCH)]
+    for several, usual in (
+        (indexes, "model.safetensors.index.json"),
+        (safe, "model.safetensors"),
+        (torch, "pytorch_model.bin"),
+    ):
+        if several:
+            one = usual in several or several is indexes
+            return [usual if usual in several else several[0]] if one else several
+    got = (
+        "a distributed checkpoint of torch's (not consolidated)" if ".metadata" in names else listed(names) or "nothing"
+    )
+    raise UnsupportedLayout(f"{what}: got a directory with {got}, expected a checkpoint in it")

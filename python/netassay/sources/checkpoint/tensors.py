@@ -1,0 +1,245 @@
+"""One tensor as its source describes it, the names it goes by, and which of its elements are whose."""
+
+from __future__ import annotations
+
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from netassay.base import arrays
+from netassay.base.arrays import View
+from netassay.base.errors import UnsupportedLayout
+from netassay.sources.layers import ROOT
+
+#: Bytes of one element; what is not here is never read.
+ITEMSIZE = {
+    "complex128": 16,
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    **dict.fromkeys(("float32", "int32", "uint32"), 4),
+    **dict.fromkeys(("bfloat16", "float16", "int16", "uint16"), 2),
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "int8", "uint8", "bool"), 1),
+}
+
+#: What data-parallel and compile wrappers put before every name of a state_dict.
+_PREFIXES = ("module.", "_orig_mod.")
+#: Under what keys training scripts save a state_dict, the most telling first; a file's other keys are not descended.
+_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params", "weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One tensor, under one of its names.
+
+    Attributes:
+        region: equal for two tensors that have the same elements, in whatever order of axes.
+        handle: what the source reads it by.
+        kind: class name of its module, "" where unknown.
+        refusal: why it cannot be a weight, whatever it looks like; "" where nothing speaks against it.
+        counts: its elements are parameters.
+        cost: bytes that reading it allocates; None: all of its own.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    region: Hashable
+    handle: Any = None
+    kind: str = ""
+    transposed: bool = False
+    groups: int = 1
+    refusal: str = ""
+    counts: bool = True
+    cost: int | None = None
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * ITEMSIZE.get(self.dtype, 0)
+
+
+class Source(ABC):
+    """Where a checkpoint's tensors are.
+
+    Attributes:
+        found: every tensor under every name, in order of storage.
+        wrappers: what was stripped; notes: sentences for the coverage.
+        sizes: bytes of each file, none where there are none.
+        resident: bytes held beside the tensor that is read.
+        quantised: what says that the source is quantised as a whole, or "".
+        fingerprint: of the source, where it has one of its own; else "".
+    """
+
+    found: tuple[Found, ...] = ()
+    wrappers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    resident = 0
+    quantised = ""
+    fingerprint = ""
+
+    @abstractmethod
+    def read(self, found: Found, threads: int | None) -> View:
+        """The values of one tensor, valid until the next read."""
+
+    def close(self) -> None:  # noqa: B027 - most hold none
+        """Lets go of files."""
+
+
+def layer_of(name: str) -> str:
+    """The report's name of a tensor: `a.b.weight` is layer `a.b`, any other keeps its whole name."""
+    return ROOT if name == "weight" else name.removesuffix(".weight")
+
+
+def strip(several: Sequence[Found]) -> tuple[tuple[Found, ...], tuple[str, ...]]:
+    """The tensors without what wrappers have put before the name of every one with axes, and those prefixes.
+
+    A tensor without axes may be a counter that stands beside a wrapped model.
+    """
+    prefixes: list[str] = []
+    names = [found.name for found in several if found.shape]
+    while names:
+        start = "".join(prefixes)
+        prefix = next((p for p in _PREFIXES if all(name.startswith(start + p) for name in names)), None)
+        if prefix is None:
+            break
+        prefixes.append(prefix)
+    start = "".join(prefixes)
+    return tuple(replace(found, name=found.name.removeprefix(start)) for found in several), tuple(prefixes)
+
+
+def is_array(value: object) -> bool:
+    """Whether it is a tensor or a numpy array."""
+    numpy = sys.modules.get("numpy")
+    return arrays.is_tensor(value) or (numpy is not None and isinstance(value, numpy.ndarray))
+
+
+def unwrap(value: object, what: str) -> tuple[tuple[str, ...], Mapping[Any, Any]]:
+    """The state_dict in what a training script saved, and the keys that lead to it.
+
+    Raises:
+        UnsupportedLayout: there is none, or several of equal standing.
+    """
+    path: list[str] = []
+    while isinstance(value, Mapping) and len(path) < 8:
+        inner = {key: v for key, v in value.items() if isinstance(v, Mapping) and _holds(v)}
+        key = next((key for key in _KEYS if key in inner), None)
+        if key is None and any(is_array(v) for v in value.values()):
+            return tuple(path), value
+        if key is None and len(inner) > 1:
+            several = listed(sorted(map(str, inner)))
+            raise UnsupportedLayout(
+                f"{what}: got several groups of tensors ({several}), expected one: pass one of them"
+            )
+        if key is None and not inner:
+            break
+        key = next(iter(inner)) if key is None else key
+        path.append(str(key))
+        value = inner[key]
+    got = f"a {type(value).__name__}" + (
+        f" of {listed(map(str, value)) or 'nothing'}" if isinstance(value, Mapping) else ""
+    )
+    raise UnsupportedLayout(f"{what}: got {got}, expected a state_dict: names of tensors")
+
+
+def _holds(value: Mapping[Any, Any], depth: int = 0) -> bool:
+    if any(is_array(v) for v in value.values()):
+        return True
+    inner = (value.get(key) for key in _KEYS)
+    return depth < 4 and any(isinstance(v, Mapping) and _holds(v, depth + 1) for v in inner)
+
+
+def named(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """The tensors of a state_dict."""
+    return {str(key): value for key, value in state.items() if is_array(value)}
+
+
+def left_out(mapping: Mapping[Any, Any], keys: Iterable[str], state: Mapping[Any, Any]) -> tuple[str, ...]:
+    """What of a saved mapping is no tensor of the state_dict under `keys`, in sentences."""
+    notes = []
+    for key in keys:
+        if beside := [str(other) for other in mapping if str(other) != key]:
+            notes.append(f"left out beside {shown(key)}: {listed(beside)}")
+        mapping = next(value for other, value in mapping.items() if str(other) == key)
+    if others := [str(key) for key, value in state.items() if not is_array(value)]:
+        notes.append(f"left out, no tensors: {listed(others)}")
+    return tuple(notes)
+
+
+def shown(name: str, most: int = 96) -> str:
+    """A name as a message may have it: a file's names are whatever its author wrote."""
+    plain = name if name.isprintable() else name.encode("unicode_escape", "replace").decode("ascii")
+    return plain if len(plain) <= most else f"{plain[:most]}..."
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first of several names, and how many more there are."""
+    several = [shown(name) for name in names]
+    more = f" and {len(several) - most} more" if len(several) > most else ""
+    return ", ".join(several[:most]) + more
+
+
+def layout(shape: Sequence[int], strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The elements that shape and strides reach, in whatever order of axes: (stride, extent), longest stride first.
+
+    Transposing and reshaping change nothing; what is contiguous is one pair.
+    """
+    pairs: list[tuple[int, int]] = []
+    for stride, extent in sorted(zip(strides, shape, strict=True), reverse=True):
+        if extent == 1:
+            continue
+        if pairs and stride > 0 and pairs[-1][0] == stride * extent:
+            pairs[-1] = (stride, extent * pairs[-1][1])
+        else:
+            pairs.append((stride, extent))
+    return tuple(pairs)
+
+
+def describe(name: str, value: Any, *, fresh: bool = False) -> Found:
+    """A tensor or numpy array in memory.
+
+    Args:
+        fresh: its values are made anew when it is read.
+    """
+    if not arrays.is_tensor(value):
+        shape, dtype = tuple(map(int, value.shape)), value.dtype.name
+        region: Hashable = (value.ctypes.data, layout(shape, value.strides), dtype) if value.size else id(value)
+        refusal = "a masked array" if hasattr(value, "mask") else ""
+        cost = 0 if value.flags.c_contiguous else value.nbytes
+        return Found(name, dtype, shape, region, value, refusal=refusal, cost=cost)
+    refusal = refusal_of(value)
+    if refusal.startswith("lazy"):
+        return Found(name, _dtype(value), (0,), id(value), refusal=refusal)
+    shape, dtype = _shape(value), _dtype(value)
+    if refusal or not value.numel():
+        return Found(name, dtype, shape, id(value), value, refusal=refusal)
+    start = value.untyped_storage().data_ptr() + value.storage_offset() * value.element_size()
+    region = (str(value.device), start, layout(shape, value.stride()), dtype)
+    here = value.device.type == "cpu" and value.is_contiguous() and not fresh
+    return Found(name, dtype, shape, region, value, cost=0 if here else value.numel() * value.element_size())
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, tensor.shape))
+    except (RuntimeError, TypeError, AttributeError):  # nested tensors and some wrappers have none
+        return (0,)
+
+
+def refusal_of(tensor: Any) -> str:
+    """Why a torch tensor cannot be read as a dense array of whatever dtype, or ""."""
+    from torch.nn.parameter import is_lazy
+
+    if is_lazy(tensor):
+        return "lazy: it has no shape before the model has run"
+    why = arrays.refusal(tensor, arrays.WEIGHTS)
+    return "" if why is None or why.startswith("dtype ") else why

@@ -1,0 +1,1 @@
+"""Path norms: a forward pass of |weight|^q over a traced run."""

@@ -1,5 +1,0 @@
-"""The strengths of a model's nodes, from a traced run: what every affine call's links weigh, in and out."""
-
-from netassay.sources.strengths.engine import strengths
-
-__all__ = ["strengths"]

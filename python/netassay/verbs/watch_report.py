@@ -1,0 +1,225 @@
+"""What a watch has seen, as the parts of a report: rows, totals, coverage, or why there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netassay.report import Coverage, Row, Skipped
+from netassay.sources import layers as _layers
+from netassay.sources.live.nonlinearities import own
+from netassay.sources.live.probes import flagged
+from netassay.sources.live.recorder import Entry, Key
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from netassay.sources.live.hooks import Taps
+    from netassay.sources.live.recorder import Recorder
+    from netassay.sources.patterns import Matcher
+
+    Entries = Sequence[tuple[Key, Entry]]
+
+_NEVER = (
+    "never observed: its forward did not run as a module call while watched (a functional call such as F.linear,"
+    " .forward(), a compiled or scripted module, or an attention fast path)"
+)
+_NEVER_A_SITE = "never observed: it was not called in a pass of the model, or inside jit.script or another thread"
+_COMPILED = "never observed: the model runs compiled; watch it uncompiled"
+_SCRIPTED = "it runs inside jit.script, where nonlinearities are not seen"
+_INSIDE = "its nonlinearities run inside one kernel, where they cannot be counted"
+_FAST_PATHS = {"MultiheadAttention", "TransformerEncoderLayer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where the states of a watch come from.
+
+    Attributes:
+        layers: those that were chosen. wanted: of sites, None where none are looked for.
+    """
+
+    root: nn.Module
+    layers: Mapping[str, _layers.Layer]
+    wanted: Matcher | None
+    recorder: Recorder
+    taps: Taps
+    compiled: bool
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Every module of the model by its first name."""
+        return {name or _layers.ROOT: module for name, module in self.root.named_modules()}
+
+    def reason(self, name: str, never: str = _NEVER) -> str:
+        """Why a layer or a site has no result."""
+        if faults := self.taps.faults.get(name):
+            return f"failed: {faults[0]}"
+        return self.recorder.left_out.get(name) or (_COMPILED if self.compiled else never)
+
+
+def rows(entries: Entries, seen: Seen) -> tuple[Row, ...]:
+    """One row per layer, or call of a site, and mode; a site that is called once in a pass needs no number."""
+    several = {key.name for key, _ in entries if key.call}
+    grouped: dict[tuple[str, int | None, str], list[tuple[Key, Entry]]] = {}
+    for key, entry in entries:
+        call = key.call if key.name in several else None
+        grouped.setdefault((key.name, call, key.mode), []).append((key, entry))
+    modules = seen.modules()
+    return tuple(_row(place, group, modules.get(place[0]), seen) for place, group in grouped.items())
+
+
+def _row(place: tuple[str, int | None, str], group: Entries, module: nn.Module | None, seen: Seen) -> Row:
+    name, call, mode = place
+    measures: dict[str, Any] = {}
+    for key, entry in group:
+        flags = tuple(sorted(entry.flags)) + (("several_calls",) if entry.most > 1 else ())
+        measures.update(flagged(seen.recorder.probes[key.measure].results(entry.state), flags))
+    layer = seen.layers.get(name)
+    return Row(
+        name=name,
+        call=call,
+        mode="train" if mode == "train" else "eval",
+        kind=layer.kind if layer is not None else seen.recorder.kinds.get(name, ""),
+        shape=None if module is None else _layers.weight_shape(module),
+        parameters=0 if module is None else sum(_layers.parameters([module]).values()),
+        calls=max(entry.calls for _, entry in group),
+        measures=measures,
+    )
+
+
+def totals(rows: Iterable[Row]) -> dict[str, Any]:
+    """Numbers of the whole network by mode: means over layers, and what the sites switch in all."""
+    rows = tuple(rows)
+    found: dict[str, Any] = {}
+    for measure in ("saturation", "effective_dimension"):
+        means = {mode: float(np.mean(values)) for mode, values in _values(rows, measure)}
+        if means or any(measure in row.measures for row in rows):
+            found[measure] = means
+    switching = {mode: _switching(results) for mode, results in _results(rows, "complexity")}
+    return found | ({"complexity": switching} if switching else {})
+
+
+def _values(rows: Sequence[Row], measure: str) -> Iterator[tuple[str, list[float]]]:
+    for mode, results in _results(rows, measure):
+        present = [result.value for result in results if result.value is not None]
+        if present:
+            yield mode, present
+
+
+def _results(rows: Sequence[Row], measure: str) -> Iterator[tuple[str, list[Any]]]:
+    for mode in ("train", "eval"):
+        results = [row.measures[measure] for row in rows if row.mode == mode and measure in row.measures]
+        if results:
+            yield mode, results
+
+
+def _switching(results: Sequence[Any]) -> dict[str, Any]:
+    """Bits of the network: sums, and means over all units; those of positions where every site has them."""
+    found: dict[str, Any] = {"sites": len(results)}
+    for rule in ("channel", "position"):
+        totals = [getattr(result, f"total_{rule}") for result in results]
+        if None not in totals:
+            places = (1 if rule == "channel" else result.positions for result in results)
+            units = sum(len(result.channel_bits) * count for result, count in zip(results, places, strict=True))
+            found |= {f"total_{rule}": float(sum(totals)), f"mean_{rule}": float(sum(totals)) / units}
+    return found
+
+
+def coverage(entries: Entries, seen: Seen) -> Coverage:
+    """What of the model was measured, and why the rest was not."""
+    measured = {key.name for key, _ in entries}
+    whole = _layers.parameters([seen.root])
+    part = _layers.parameters(seen.layers[name].module for name in seen.layers if name in measured)
+    return Coverage(
+        measured=len(measured),
+        skipped=tuple(_skipped(measured, seen)),
+        parameters_measured=sum(part.values()),
+        parameters_total=sum(whole.values()),
+        aliases={layer.name: layer.aliases for layer in seen.layers.values() if layer.aliases},
+        notes=tuple(_notes(measured, {key.mode for key, _ in entries}, seen)),
+    )
+
+
+def _skipped(measured: set[str], seen: Seen) -> Iterator[Skipped]:
+    told = set(measured)
+    for name in seen.layers:
+        if name not in told:
+            told.add(name)
+            yield Skipped(name, seen.reason(name))
+    of_weights = _layers.parametrizing(seen.root)
+    for name, module in seen.modules().items() if seen.wanted is not None else ():
+        reason = "" if id(module) in of_weights else _unseen(name, module, seen)
+        if reason and name not in told and seen.wanted is not None and seen.wanted(name):
+            told.add(name)
+            yield Skipped(name, reason)
+    for name, why in dict(seen.recorder.left_out).items():
+        if name not in told:
+            yield Skipped(name, why)
+
+
+def _unseen(name: str, module: nn.Module, seen: Seen) -> str:
+    """Why a module that was not seen as a site may have been one; "" where it is none."""
+    import torch
+    from torch import nn
+
+    if own(module):
+        return seen.reason(name, _NEVER_A_SITE)
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return _INSIDE
+    within = isinstance(module, torch.jit.ScriptModule)
+    return _SCRIPTED if within and not isinstance(_parent(name, seen), torch.jit.ScriptModule) else ""
+
+
+def _parent(name: str, seen: Seen) -> nn.Module | None:
+    return seen.root.get_submodule(name.rpartition(".")[0]) if name != _layers.ROOT else None
+
+
+def _notes(measured: set[str], modes: set[str], seen: Seen) -> Iterator[str]:
+    taps = seen.taps
+    for mode in ("train", "eval"):
+        if mode not in modes:
+            yield f"no {mode} pass was observed"
+    for place, errors in dict(taps.faults).items():  # of a training that may go on meanwhile
+        if place in measured or place not in seen.layers:
+            yield f"{place}: {errors[0]}" + (" (switched off; its numbers stop there)" if taps.off(place) else "")
+    for name, why in dict(seen.recorder.left_out).items():
+        if name in measured:
+            yield f"{name}: calls left out: {why}"
+    standing = {id(module) for module in seen.root.modules()}
+    for name, layer in seen.layers.items():
+        if id(layer.module) not in standing:
+            yield f"{name}: no longer in the model; what stands in its place is not watched as a layer"
+    if seen.wanted is not None:
+        yield from _selecting_none(seen.wanted)
+    kinds = {type(module).__name__ for module in seen.root.modules()}
+    if "eval" in modes and kinds & _FAST_PATHS:
+        padding = ", and a TransformerEncoder does not put out 0 at padding" if "TransformerEncoder" in kinds else ""
+        yield (
+            "hooks take attention layers off their fast path in eval mode: outputs may differ by rounding"
+            + (padding if taps.sites is not None else "")  # which only a function mode does
+        )
+
+
+def _selecting_none(wanted: Matcher) -> Iterator[str]:
+    for pattern in wanted.unmatched:
+        if pattern != "*":
+            yield f"sites: got {pattern!r}, which matches no site that was called"
+
+
+def nothing(seen: Seen) -> str:
+    """Why there is nothing to report."""
+    reasons = {seen.reason(name) for name in seen.layers}
+    unseen = [one for one in _skipped(set(), seen) if one.name not in seen.layers]
+    general = (_NEVER_A_SITE, _COMPILED)  # which hold for many
+    reasons |= {one.reason if one.reason in general else f"{one.name}: {one.reason}" for one in unseen}
+    reasons |= {f"{place}: {errors[0]}" for place, errors in dict(seen.taps.faults).items()}
+    if seen.wanted is not None and not seen.layers:
+        reasons.add(_COMPILED if seen.compiled else "no site was observed")
+        reasons.update(_selecting_none(seen.wanted))
+    passes = sum(count for mode, count in dict(seen.taps.passes).items() if mode in ("train", "eval"))
+    name = type(seen.root).__name__
+    place = f"in {passes} passes of {name}" if passes else f"no forward pass of {name} ran while watched"
+    return f"watch.report: nothing was observed: {place}: " + "; ".join(sorted(reasons))
