@@ -1,4 +1,4 @@
-"""A report as strict JSON, schema `netassay.report/1` (schema.json); reading it back is in parse.py.
+"""A report as strict JSON, schema `netassay.report/1` (schema.json); decode.py reads it back.
 
 Non-finite numbers become null, and the object that held them gets the flag "nonfinite_value".
 Integers beyond 2^53, which many readers would round, become decimal strings.

@@ -75,7 +75,7 @@ class Run:
 
 
 class Recorder:
-    """The listener behind `netassay.watch`; see sources/hooks.py for when it is called.
+    """The listener behind `netassay.watch`; see hooks.py for when it is called.
 
     Args:
         of_layers: of what layers put out; of_inputs, of_outputs: of what enters and leaves sites.

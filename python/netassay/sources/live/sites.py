@@ -3,7 +3,7 @@
 A site is one call of a nonlinearity: the n-th of a module in a pass, `nn.ReLU`'s own, or that of a function or a method
 of a tensor, named "<innermost module>:<op>". All are seen by one function mode of torch, pushed for the length of a
 pass: it sees what Python calls, not what happens inside one kernel (recurrent cells), inside jit.script, or in another
-thread. What a call is, sources/nonlinearities.py says.
+thread. What a call is: see nonlinearities.py.
 """
 
 from __future__ import annotations
