@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from netassay.base.errors import DomainError, DTypeError, NetassayError, StateError, TooFewRows
 from netassay.network import Distribution, Values
 from netassay.network.links import QUANTILES
-from python.test_moments import run_alone
+from python.moments import run_alone
 from reference import network as reference
 
 DTYPES = ["float64", "float32", "float16"]  # bfloat16 comes from torch
