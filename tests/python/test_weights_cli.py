@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from netassay import Report, cli, measure_weights
+from netassay.cli import terminal
+from netassay.cli.options import byte_count
 from python.checkpoints import network, write
 
 HOSTILE = ["\x1b[2Jgone", "two\nlines", "=1+1", "@SUM(A1)", "[red]x[/red]", "‮rtl", "漢字"]
@@ -81,7 +83,7 @@ def test_in_a_terminal_columns_that_do_not_fit_are_left_out_and_named(
     tensors = {f"{name}.weight": np.eye(384, dtype=np.float32) for name in names}
     path = write(tmp_path / "m.safetensors", tensors)
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(cli, "_columns", lambda stream: columns)
+    monkeypatch.setattr(terminal, "columns", lambda stream: columns)
     assert weights(path) == 0
     out, _ = capsys.readouterr()
     assert max(map(len, out.splitlines())) <= columns
@@ -149,7 +151,7 @@ def test_wrong_usage_is_status_2(words: list[str], says: str, capsys: Capture) -
     [("500", 500), ("2GB", 2e9), ("1.5 gb", 1.5e9), ("2GiB", 2**31), ("64M", 64e6), ("1TB", 1e12), ("8kB", 8000)],
 )
 def test_bytes_may_be_given_with_a_unit(text: str, count: float) -> None:
-    assert cli._bytes(None, None, text) == count  # type: ignore[arg-type]
+    assert byte_count(None, None, text) == count  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
