@@ -42,7 +42,7 @@ def shapes(
 
 def weight_measures(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Reads measures of weights, separated by commas or one by one."""
-    from netassay.verbs.weights import MEASURES
+    from netassay.verbs.weighing import MEASURES
 
     names = tuple(dict.fromkeys(name.strip() for part in given for name in part.split(",")))
     if unknown := [name for name in names if name not in MEASURES]:

@@ -13,7 +13,8 @@ from netassay.base.errors import DomainError
 from netassay.report import Report
 from netassay.report.align import side_by_side
 from netassay.report.compare import Comparison, Pair
-from netassay.verbs.weights import MEASURES, Track, measure_weights
+from netassay.verbs.weighing import MEASURES
+from netassay.verbs.weights import Track, measure_weights
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""Deep graph persistence within the one pass of measure_weights: the weights of a chain stay as they are read."""
+"""Deep graph persistence within the one pass of measure_weights: the weights of a chain stay in memory."""
 
 from __future__ import annotations
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from netassay import network as _network
-from netassay import persistence as _persistence
 from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.arrays import CARRIERS, View
@@ -19,7 +17,8 @@ from netassay.report import Skipped
 from netassay.report.show import grid as _grid
 from netassay.report.show import text as _text
 from netassay.sources.checkpoint.checkpoint import Stored, open_checkpoint
-from netassay.verbs.weights import selected, wanted_measures
+from netassay.verbs.weighing import Weighing, places_read, weighings
+from netassay.verbs.weights import selected
 
 _CALIBRATION_S = 0.3
 
@@ -108,7 +107,7 @@ def plan(
     Raises:
         As `measure_weights`, except for what only the data can show; LimitExceeded is not raised, the plan says it.
     """
-    wanted = wanted_measures(measures, "plan")
+    wanted = weighings(measures, "plan")
     count = _threads.resolve(threads)
     available = _memory.available() if memory is None else float(memory)
     with open_checkpoint(source, memory=float("inf"), function="plan") as checkpoint:
@@ -118,7 +117,7 @@ def plan(
         skipped = [Skipped(skip.name, skip.reason, skip.parameters) for skip in checkpoint.skipped]
         for weight in (checkpoint.weights[place] for place in sorted(left_out)):
             skipped.append(Skipped(weight.layer, "not selected", weight.parameters))
-        read = checkpoint.weights if "persistence" in wanted else weights
+        read = [checkpoint.weights[place] for place in places_read(wanted, checkpoint, chosen)]
         return Plan(
             source=checkpoint.source,
             weights=weights,
@@ -130,11 +129,11 @@ def plan(
             available=available,
             threads=count,
             seconds=_seconds(read, count, wanted),
-            measures=wanted,
+            measures=tuple(weighing.measure for weighing in wanted),
         )
 
 
-def _seconds(weights: Sequence[Stored], threads: int, measures: Sequence[str]) -> tuple[float, float]:
+def _seconds(weights: Sequence[Stored], threads: int, wanted: Sequence[Weighing]) -> tuple[float, float]:
     """Per weight and per matrix as measured on matrices of the most common format, easy and hard ones."""
     parameters: Counter[str] = Counter()
     for weight in weights:
@@ -143,8 +142,8 @@ def _seconds(weights: Sequence[Stored], threads: int, measures: Sequence[str]) -
     generator = np.random.default_rng(0)
     plain = generator.standard_normal((1024, 2048), dtype=np.float32)
     hard = np.abs(np.outer(plain[:, 0], plain[0]))  # rank one: the slowest kind of matrix
-    call = _fastest(_as(plain[:16, :16], dtype), threads, measures)
-    rates = sorted(_fastest(_as(matrix, dtype), threads, measures) / matrix.size for matrix in (plain, hard))
+    call = _fastest(_as(plain[:16, :16], dtype), threads, wanted)
+    rates = sorted(_fastest(_as(matrix, dtype), threads, wanted) / matrix.size for matrix in (plain, hard))
     copied = _copying()
     total, nbytes = sum(parameters.values()), sum(weight.nbytes for weight in weights)
     low = len(weights) * call + total * rates[0] + nbytes * copied
@@ -152,16 +151,14 @@ def _seconds(weights: Sequence[Stored], threads: int, measures: Sequence[str]) -
     return low, high
 
 
-def _fastest(view: View, threads: int, measures: Sequence[str]) -> float:
-    """Seconds of measuring one weight, the least of a few."""
+def _fastest(view: View, threads: int, wanted: Sequence[Weighing]) -> float:
+    """Returns the seconds that weighing one weight takes, the least of a few."""
     until = time.monotonic() + _CALIBRATION_S / 3
     best = float("inf")
     while best == float("inf") or time.monotonic() < until:
         start = time.perf_counter()
-        if "persistence" in measures:
-            _persistence.spanning_tree(view, threads=threads)
-        if "network" in measures:
-            _network.layer_links(view, threads=threads)
+        for weighing in wanted:
+            weighing.weigh(view, groups=1, threads=threads)
         best = min(best, time.perf_counter() - start)
     return best
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from netassay import network as _network
 from netassay import persistence as _persistence
 from netassay.base import threads as _threads
 from netassay.base.arrays import View
@@ -14,13 +12,11 @@ from netassay.base.errors import DomainError, NonFinite, NothingObserved
 from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import patterns
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored, open_checkpoint
-from netassay.verbs.deep import Deep
 from netassay.verbs.provenance import provenance
+from netassay.verbs.weighing import Weighing, places_read, weighings
 
 #: Told before each weight is read, and once at the end: track(tensor, bytes done, bytes in all).
 Track: TypeAlias = Callable[[str, int, int], None]
-
-MEASURES = ("persistence", "network")
 
 
 class NonFiniteWeights(NonFinite):
@@ -90,17 +86,19 @@ def measure_weights(
             layers that do not chain. DomainError: an option outside its domain. KeyboardInterrupt: Ctrl-C; its `report`
             has what was finished, with the flag "partial" in its totals where weights were left.
     """
-    wanted = wanted_measures(measures, "measure_weights")
+    wanted = weighings(measures, "measure_weights")
+    names = tuple(weighing.measure for weighing in wanted)
     _require(
-        chain is None or "persistence" in wanted, "measures", wanted, "'persistence' among them where there is a chain"
+        chain is None or "persistence" in names, "measures", names, "'persistence' among them where there is a chain"
     )
     _require(nonfinite in ("raise", "skip"), "nonfinite", nonfinite, "'raise' or 'skip'")
     _require(memory is None or memory >= 0, "memory", memory, "bytes, at least 0, or None")
     count = _threads.resolve(threads)
     with open_checkpoint(source, memory=memory, function="measure_weights") as checkpoint:
         chosen = selected(checkpoint, layers, "measure_weights")
-        deep = Deep.of(source, checkpoint, chain, memory) if "persistence" in wanted else Deep.none()
-        weights = _Pass(checkpoint, chosen, wanted, deep, count)
+        for weighing in wanted:
+            weighing.prepare(source, checkpoint, chain, memory)
+        weights = _Pass(checkpoint, chosen, wanted, count)
         try:
             weights.run(track or (lambda tensor, done, total: None))
         except KeyboardInterrupt as interrupt:
@@ -113,14 +111,6 @@ def measure_weights(
         error.report = report
         raise error
     return report
-
-
-def wanted_measures(measures: str | Iterable[str], verb: str) -> tuple[str, ...]:
-    """The measures that are asked for, each once, in the order of MEASURES. Raises DomainError."""
-    asked = (measures,) if isinstance(measures, str) else tuple(measures)
-    if not asked or not set(asked) <= set(MEASURES):
-        raise DomainError(f"{verb}: got measures={asked!r}, expected one or more of {MEASURES}")
-    return tuple(measure for measure in MEASURES if measure in asked)
 
 
 def selected(checkpoint: Checkpoint, layers: object, verb: str) -> Sequence[int]:
@@ -142,15 +132,6 @@ def selected(checkpoint: Checkpoint, layers: object, verb: str) -> Sequence[int]
     return patterns.choose(layers, names, of=checkpoint.source, kind="weight", matches=matches)
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """What one weight came to: its largest |w|, where persistence is measured, and what was asked of it."""
-
-    maximum: float = 0.0
-    tree: _persistence.SpanningTree | None = None
-    links: _network.LayerLinks | None = None
-
-
 class _Pass:
     """One pass over the weights of a checkpoint: what has been read so far, and the report of it at any time.
 
@@ -158,13 +139,12 @@ class _Pass:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, chosen: Sequence[int], measures: tuple[str, ...], deep: Deep, threads: int
+        self, checkpoint: Checkpoint, chosen: Sequence[int], weighings: Sequence[Weighing], threads: int
     ) -> None:
-        self._checkpoint, self._chosen, self._deep, self._threads = checkpoint, frozenset(chosen), deep, threads
-        self._measures = measures
-        # the scale of persistence is the largest |w| of all weights
-        self._read = range(len(checkpoint.weights)) if "persistence" in measures else sorted(chosen)
-        self._measured: dict[int, _Measured] = {}
+        self._checkpoint, self._chosen, self._threads = checkpoint, frozenset(chosen), threads
+        self._weighings = weighings
+        self._read = places_read(weighings, checkpoint, chosen)
+        self._values: dict[int, dict[str, Any]] = {}  # by place and measure
         self.nonfinite: dict[int, str] = {}
 
     def run(self, track: Track) -> None:
@@ -175,29 +155,28 @@ class _Pass:
             track(stored.name, done, total)
             self._measure(place, stored)
             done += stored.nbytes
-        self._deep.measure(self._threads)
+        for weighing in self._weighings:
+            weighing.finish(self._threads)
         track("", total, total)
 
     def _measure(self, place: int, stored: Stored) -> None:
-        kept = stored in self._deep.chain
-        view = self._checkpoint.read(stored, threads=self._threads, keep=kept)
+        keepers = [weighing for weighing in self._weighings if weighing.keeps(stored)]
+        view = self._checkpoint.read(stored, threads=self._threads, keep=bool(keepers))
         try:
-            self._measured[place] = self._values(place, stored, view)
-            if kept:
-                self._deep.views[stored] = _matrix(stored, view)
+            self._values[place] = self._weighed(place, stored, view)
+            for weighing in keepers:
+                weighing.keep(stored, _matrix(stored, view))
         except NonFinite:
             self.nonfinite[place] = _wrong(view)
 
-    def _values(self, place: int, stored: Stored, view: View) -> _Measured:
+    def _weighed(self, place: int, stored: Stored, view: View) -> dict[str, Any]:
         if place not in self._chosen:
-            return _Measured(_persistence.largest(view, threads=self._threads))
+            return {weighing.measure: weighing.glance(view, threads=self._threads) for weighing in self._weighings}
         matrix = _matrix(stored, view)
-        tree = links = None
-        if "persistence" in self._measures:
-            tree = _persistence.spanning_tree(matrix, threads=self._threads)
-        if "network" in self._measures:
-            links = _network.layer_links(matrix, groups=stored.groups, threads=self._threads)
-        return _Measured(tree.maximum if tree else 0.0, tree, links)
+        return {
+            weighing.measure: weighing.weigh(matrix, groups=stored.groups, threads=self._threads)
+            for weighing in self._weighings
+        }
 
     def told(self) -> str:
         """What is wrong with the first weight that is not finite, and how many others there are."""
@@ -208,68 +187,59 @@ class _Pass:
         return f"measure_weights: {self._checkpoint.source}: tensor {name!r}: {what}{more}; nonfinite='skip' allows it"
 
     def report(self) -> Report:
-        """Of what has been read so far."""
-        scale = max((found.maximum for found in self._measured.values()), default=0.0)
-        rows = tuple(self._row(place, scale) for place in sorted(self._chosen & self._measured.keys()))
-        left = len(self._read) - len(self._measured) - len(self.nonfinite)
+        """Makes the report of what has been read so far."""
+        places = sorted(self._chosen & self._values.keys())
+        left = len(self._read) - len(self._values) - len(self.nonfinite)
         flags = (("nonfinite",) if self.nonfinite else ()) + (("partial",) if left else ())
+        measures: dict[int, dict[str, Any]] = {place: {} for place in places}
         totals: dict[str, Any] = {}
-        if "persistence" in self._measures:
-            totals["persistence"] = _totals([row.measures["persistence"] for row in rows], scale, flags)
-            totals["deep_graph_persistence"] = self._deep.result
-        if "network" in self._measures:
-            totals["network"] = _link_totals([row.measures["network"] for row in rows], flags)
+        for weighing in self._weighings:
+            name = weighing.measure
+            scale = weighing.scale(values[name] for values in self._values.values())
+            for place in places:
+                measures[place][name] = weighing.result(self._values[place][name], scale)
+            totals |= weighing.totals([measures[place][name] for place in places], scale, flags)
+        rows = tuple(self._row(place, measures[place]) for place in places)
         return Report(
             layers=rows,
-            coverage=self._coverage(left),
+            coverage=self._coverage(places, left),
             totals=totals,
             findings=findings(rows),
             provenance=self._provenance(),
         )
 
-    def _row(self, place: int, scale: float) -> Row:
-        stored, found = self._checkpoint.weights[place], self._measured[place]
-        measures: dict[str, Any] = {}
-        if found.tree is not None:
-            measures["persistence"] = found.tree.persistence(scale=scale)
-        if found.links is not None:
-            measures["network"] = found.links
+    def _row(self, place: int, measures: dict[str, Any]) -> Row:
+        stored = self._checkpoint.weights[place]
         return Row(stored.layer, None, None, stored.kind, stored.shape, stored.parameters, None, measures)
 
-    def _coverage(self, left: int) -> Coverage:
+    def _coverage(self, reached: Sequence[int], left: int) -> Coverage:
         weights = self._checkpoint.weights
         skipped = [Skipped(skip.name, skip.reason, skip.parameters) for skip in self._checkpoint.skipped]
-        reached = self._chosen & self._measured.keys()
+        have_rows = set(reached)
         for place, stored in enumerate(weights):
-            if place not in reached:
+            if place not in have_rows:
                 skipped.append(Skipped(stored.layer, self._reason(place), stored.parameters))
-        measured = [weights[place] for place in sorted(reached)]
+        measured = [weights[place] for place in reached]
         return Coverage(
             measured=len({stored.layer for stored in measured}),
             skipped=tuple(skipped),
             parameters_measured=sum(stored.parameters for stored in measured),
             parameters_total=self._checkpoint.parameters,
             aliases={stored.layer: stored.aliases for stored in weights if stored.aliases},
-            notes=tuple(self._notes(left, any(len(stored.shape) > 2 for stored in measured))),
+            notes=tuple(self._notes(measured, left)),
         )
 
-    def _notes(self, left: int, kernels: bool) -> Iterator[str]:
-        scaled = "persistence" in self._measures
+    def _notes(self, measured: Sequence[Stored], left: int) -> Iterator[str]:
         yield from self._checkpoint.notes
-        if scaled:
-            yield self._deep.note
-        if "network" in self._measures:
-            yield "network: strengths are sums of weights alone, a bias is not counted" + (
-                "; those of convolutions are of channels, over the taps of a kernel: no input size is known here"
-                if kernels
-                else ""
-            )
+        for weighing in self._weighings:
+            yield from weighing.notes(measured)
+        scales = [weighing.scale_is for weighing in self._weighings if weighing.scale_is]
         if left:
             read = len(self._read) - left
             what = f"interrupted: {read:,} of {len(self._read):,} weights were read"
-            yield f"{what}, and the scale is the largest |w| of those" if scaled else what
-        elif self.nonfinite and scaled:
-            yield "the scale is the largest |w| of the weights that are finite"
+            yield ", and ".join([what, *(f"{scale} of those" for scale in scales)])
+        elif self.nonfinite:
+            yield from (f"{scale} of the weights that are finite" for scale in scales)
 
     def _reason(self, place: int) -> str:
         if place in self.nonfinite:
@@ -283,22 +253,6 @@ class _Pass:
             wrappers=self._checkpoint.wrappers,
             fingerprint=self._checkpoint.fingerprint,
         )
-
-
-def _totals(results: Sequence[_persistence.NeuralPersistence], scale: float, flags: tuple[str, ...]) -> dict[str, Any]:
-    network = _persistence.summarize(results) if results else None
-    return {
-        "normalized": network.normalized if network else None,
-        "total": network.total if network else None,
-        "scale": scale,
-        "layers": len(results),
-        "flags": (*(network.flags if network else ()), *flags),
-    }
-
-
-def _link_totals(layers: Sequence[_network.LayerLinks], flags: tuple[str, ...]) -> dict[str, Any]:
-    whole = asdict(_network.pool_links(layers)) if layers else {"layers": 0, "count": 0}
-    return {**whole, "flags": flags}
 
 
 def _matrix(stored: Stored, view: View) -> View:
