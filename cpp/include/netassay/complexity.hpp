@@ -111,8 +111,8 @@ struct SwitchingCounts {
   /// (units), with sums: finite numbers, their mean, sum of squares about it; zeros where there is none.
   std::vector<std::int64_t> finite = {};
   std::vector<double> mean = {}, scatter = {};
-  /// (samples, words of 64 bits): bit unit * positions + position, in the order of the samples. Empty once the shape
-  /// has varied.
+  /// (samples, words of 64 bits): bit unit * positions + position, in the order of the samples.
+  /// Empty once the shape has varied.
   std::vector<std::uint64_t> patterns = {};
 
   index_t positions() const;

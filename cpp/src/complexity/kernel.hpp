@@ -12,8 +12,8 @@ using index_t = std::ptrdiff_t;
 
 /// Numbers of a run at most: what it holds stays in the nearest cache, and counts of a run fit into two bytes.
 inline constexpr index_t kRun = 8192;
-/// Rows that are counted side by side. More would share too few places of the nearest cache where rows are a power of
-/// two long.
+/// Rows that are counted side by side. More would share too few places of the nearest cache
+/// where rows are a power of two long.
 inline constexpr index_t kTogether = 8;
 /// Rows whose counts fit into two bytes, and so samples that are counted before counts are added to the state.
 inline constexpr index_t kMostRows = 16384;
@@ -78,8 +78,8 @@ inline constexpr index_t kWindowUnits = 64 / index_t{sizeof(U)};
 
 template <class U>
 struct CountKernel {
-  /// Runs of 1 <= n <= kRun numbers, `step` apart: adds to each run's tallies, and to counts[r * pitch + j], if there
-  /// are counts.
+  /// Runs of 1 <= n <= kRun numbers, `step` apart: adds to each run's tallies,
+  /// and to counts[r * pitch + j], if there are counts.
   void (*runs)(const U* x, index_t runs, index_t step, index_t n, Above<U> above, Tallies tallies, U* counts,
                index_t pitch, Sums<U> sums);
   /// `rows` <= kTogether rows of n numbers: adds to the totals of every column, and to counts[r * pitch + j], if there
