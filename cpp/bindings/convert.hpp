@@ -57,8 +57,8 @@ MatrixView<const T> matrix_view(const py::array& x) {
   return {static_cast<const T*>(x.data()), x.shape(0), x.shape(1), x.strides(0) / size, x.strides(1) / size};
 }
 
-/// Calls use(MatrixView<const T>) for the weight format T that `tag` names: what activations come in, 8-bit floats and
-/// 8-bit integers.
+/// Calls use(MatrixView<const T>) for the weight format T that `tag` names:
+/// what activations come in, 8-bit floats and 8-bit integers.
 template <class Use>
 void with_matrix(const py::array& x, const std::string& tag, const char* function, Use&& use) {
   NETASSAY_REQUIRE(x.ndim() == 2, ShapeError, function, ": got ", x.ndim(), " axes, expected (out, in)");

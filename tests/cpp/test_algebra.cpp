@@ -73,8 +73,8 @@ void large_sums_obey_pascal() {
   }
 }
 
-// A log-sum of 1000 of some 6 sqrt(n) terms only would be short by much more than the tolerance of 2^-n S(n, n / 2 -
-// i).
+// A log-sum of 1000 of some 6 sqrt(n) terms only would be short by much more than the tolerance
+// of 2^-n S(n, n / 2 - i).
 void the_middle() {
   constexpr index_t n = 1'000'000;
   for (const index_t i : {0, 10, 500, 1500}) {  // 1500 is three standard deviations

@@ -114,8 +114,8 @@ struct Rows {
 
 // ---- the claims --------------------------------------------------------------------------------------------------
 
-/// Of each element, the rows that hits name as bits. Those of an element must ascend: the lowest row of a key comes
-/// first.
+/// The rows that hits name for each element, as bits. The rows of an element must ascend:
+/// the lowest row of a key comes first.
 std::vector<unsigned> named(const Hit* hits, index_t found, index_t n, const char* format) {
   std::vector<unsigned> rows(static_cast<std::size_t>(n));
   for (index_t h = 0; h < found; ++h) {

@@ -2,8 +2,8 @@
 ///
 /// Input = a whole file: length, header, data. The mutator works on the header's text (also number by number and entry
 /// by entry, from boundary values), then repairs the length, and often the size of the data: otherwise nearly every
-/// input would end at the first check. The oracle reads every byte an entry claims, and computes sizes in 128 bits by
-/// itself.
+/// input would end at the first check. The oracle reads every byte an entry claims,
+/// and computes sizes in 128 bits by itself.
 
 #include <algorithm>
 #include <cstdint>

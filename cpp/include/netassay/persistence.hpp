@@ -14,8 +14,8 @@
 /// compensation. Never depends on the number of threads. Cost: that of the tree, see graph/forest.hpp.
 ///
 /// Sources: Rieck et al., "Neural Persistence" (ICLR 2019, arXiv 1812.09764); Girrbach et al., "Addressing Caveats of
-/// Neural Persistence with Deep Graph Persistence" (TMLR 2023, arXiv 2307.10865), whose code counts the essential
-/// class.
+/// Neural Persistence with Deep Graph Persistence" (TMLR 2023, arXiv 2307.10865),
+/// whose code counts the essential class.
 
 #include <span>
 #include <variant>
@@ -81,8 +81,8 @@ struct DeepOptions {
 
 /// Deep graph persistence of a chain of layers W_1 (d_1, d_0), ..., W_L (d_L, d_{L-1}), with edges X_l[v, u] between
 /// unit u of layer l - 1 and unit v of layer l. S_ij = the largest t such that a path from input i to output j has
-/// every edge
-/// >= t. Deep graph persistence is the neural persistence of S, essential class included, over (d_0 + d_L - 1)^(1/p).
+/// every edge >= t. Deep graph persistence is the neural persistence of S, essential class included, over
+/// (d_0 + d_L - 1)^(1/p).
 ///
 /// S is never formed. With alpha_l(v) the best bottleneck of a path from any input to v, beta_l(v) from v to any
 /// output, and lambda_l[v, u] = min(X_l[v, u], alpha_{l-1}(u), beta_l(v)) that of the best full path over an edge, the
@@ -129,8 +129,8 @@ std::vector<std::vector<double>> sample_persistence(std::span<const AnyWeight> c
 std::vector<std::vector<double>> topological_uncertainty(const AnyWeight& weight, const MatrixView<const float>& input,
                                                          const Execution& execution = {});
 
-/// Kendall's tau-b between the values and their positions 0 ... N - 1: (concordant - discordant pairs) /
-/// sqrt(pairs * pairs of unequal values); 0 where all values are equal. O(N log N).
+/// Kendall's tau-b between the values and their positions 0 ... N - 1:
+/// (concordant - discordant pairs) / sqrt(pairs * pairs of unequal values); 0 where all values are equal. O(N log N).
 double kendall_tau(std::span<const float> values);
 
 }  // namespace netassay

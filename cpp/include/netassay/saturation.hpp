@@ -46,9 +46,12 @@ EffectiveDimension effective_dimension(const std::vector<double>& eigenvalues);
 EffectiveDimension effective_dimension(const SquareMatrix& covariance);
 
 /// Participation ratio from unbiased estimates of (tr Sigma)^2 and tr(Sigma^2), each of them unbiased, their ratio
-/// nearly: with S the covariance of divisor n - 1, t1 = tr S, t2 = tr S^2, Q = sum |x - mean|^4 / (n - 1), c =
-/// (n-1)/(n(n-2)(n-3)),
-///   tr(Sigma^2)^ = c [(n-1)(n-2) t2 + t1^2 - n Q],   (tr Sigma)^2^ = c [2 t2 + (n^2 - 3n + 1) t1^2 - n Q].
+/// nearly. With S the covariance of divisor n - 1, t1 = tr S, t2 = tr S^2, Q = sum |x - mean|^4 / (n - 1) and
+/// c = (n - 1) / (n (n - 2) (n - 3)):
+///
+///     tr(Sigma^2)^ = c [(n - 1) (n - 2) t2 + t1^2 - n Q]
+///     (tr Sigma)^2^ = c [2 t2 + (n^2 - 3 n + 1) t1^2 - n Q]
+///
 /// `eigenvalues` are those of the covariance of divisor n, `fourth` is sum |x - mean|^4. Nothing when n < 4 or when the
 /// estimate of tr(Sigma^2) is not positive.
 std::optional<double> corrected_participation_ratio(const std::vector<double>& eigenvalues, index_t n, double fourth);

@@ -22,8 +22,8 @@ struct Fields {
   std::uint64_t elements = 1, begin = 0, end = 0;
 };
 
-/// {"dtype": ..., "shape": ..., "data_offsets": ...} in any order among other keys, or their values in a list, in this
-/// order.
+/// {"dtype": ..., "shape": ..., "data_offsets": ...} in any order among other keys,
+/// or their values in a list, in this order.
 Fields read_fields(JsonCursor& cursor);
 
 /// Bits in whole bytes, none of it passing 2^64, as many as the offsets say, and no further than the data goes.

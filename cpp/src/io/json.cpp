@@ -60,8 +60,8 @@ bool in_range(std::uint64_t significand, std::int64_t exponent) {
   return exponent <= 308 && std::isfinite(static_cast<double>(significand) * power_of_ten(exponent));
 }
 
-// Length of the well-formed sequence that begins a text of a non-ASCII character, or 0. Table 3-7 of the Unicode
-// standard.
+// Length of the well-formed sequence that begins a text of a non-ASCII character, or 0.
+// Table 3-7 of the Unicode standard.
 std::size_t utf8_sequence(std::string_view text) {
   const unsigned first = byte(text[0]);
   const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;

@@ -141,8 +141,8 @@ struct Folded::Block {
   // C = A^T B of a tile, panel by panel, upper panels alone where it is on the diagonal.
   void multiply(const SymmetricTiles::Place& p, W* out) const {
     const index_t i0 = p.i / kPanel, j0 = p.j / kPanel, rows = panels(p.rows), cols = panels(p.cols);
-    // First parts alone of all chunks are few enough to stay in cache, so sums need not leave the registers between
-    // chunks.
+    // First parts alone of all chunks are few enough to stay in cache,
+    // so sums need not leave the registers between chunks.
     const bool at_once = !any_rest(i0, rows) && !any_rest(j0, cols);
     for (index_t c = 0; c < (at_once ? 1 : chunks()); ++c) {
       const unsigned char* const second = has_rest.data() + c * row_of_panels();

@@ -14,8 +14,8 @@ struct Folded {
   index_t d;
   bool keeps_fourth;
   index_t n = 0;
-  // mean = pivot + offset: pivot is the first block's, so that differences of means lose nothing however large the mean
-  // is.
+  // mean = pivot + offset: pivot is the first block's, so that differences of means lose nothing,
+  // however large the mean is.
   std::vector<double> pivot, offset;
   SymmetricTiles scatter;
   double fourth = 0;          // sum |x - mean|^4

@@ -24,8 +24,8 @@ class RowReader {
   /// Leaves out every row still to be read that has a NaN or an infinity; returns how many.
   index_t drop_nonfinite(const Execution& execution);
 
-  /// Columns [col, col + cols) of `count` rows, from the `row`-th still to be read: out(count, cols), rows `step`
-  /// apart.
+  /// Columns [col, col + cols) of `count` rows, from the `row`-th still to be read:
+  /// out(count, cols), rows `step` apart.
   template <class W>
   void copy(index_t row, index_t count, index_t col, index_t cols, W* out, index_t step) const;
 

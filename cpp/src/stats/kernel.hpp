@@ -34,8 +34,8 @@ struct ScatterKernel {
   void (*multiply)(const void* a, const void* b, index_t count, index_t n, index_t stride, bool a_rest,
                    const unsigned char* b_rest, bool first, W* c, const void* next_a, const void* next_b);
 
-  /// out[j] += c[j] + (w delta[j] - s sum[j]) for n columns from `begin`, where c is a row of C, then of the next C,
-  /// ...
+  /// out[j] += c[j] + (w delta[j] - s sum[j]) for n columns from `begin`,
+  /// where c is a row of C, then of the next C, and so on.
   void (*add)(const W* c, index_t begin, index_t n, double w, const double* delta, double s, const double* sum,
               double* out);
 };

@@ -2,8 +2,8 @@
 ///   y y' = hi hi' + hi lo' + lo hi' + lo lo',
 /// of which the last is left out but for the diagonal, where it is a sum of squares and would bias (pack returns it).
 /// Bound: three products, or one where lo is zero, at 512 multiply-adds a cycle. Tile loads keep up with that from the
-/// second cache (measured: 90 % of the bare unit), but not from the third (22 %), so what is read next is fetched
-/// ahead.
+/// second cache (measured: 90 % of the bare unit), but not from the third (22 %),
+/// so what is read next is fetched ahead.
 
 #include <immintrin.h>
 

@@ -12,8 +12,8 @@ struct Execution {
   /// Threads at most; 0 means the least of the affinity mask and OMP_NUM_THREADS. More than one in a forked child
   /// is a ForkError, since an OpenMP region there never ends; 0 means one there.
   int threads = 0;
-  /// Called now and then on the calling thread during long work; whatever it throws stops the work and comes out of
-  /// the call.
+  /// Called now and then on the calling thread during long work;
+  /// whatever it throws stops the work and comes out of the call.
   std::function<void()> poll = {};
 };
 

@@ -6,8 +6,8 @@
 /// same matrix, whatever the number of threads.
 ///
 /// Cost: one read of W and some (m + n) log(m + n) work where rows and columns are alike, or where ties or zeros keep
-/// them apart; otherwise one more read each time the number of components halves, log2(m + n) at most. Memory: O((m +
-/// n) threads), and the edges that pass the filter, about half of max(m, n) ln(m + n).
+/// them apart; otherwise one more read each time the number of components halves, log2(m + n) at most. Memory:
+/// O((m + n) threads), and the edges that pass the filter, about half of max(m, n) ln(m + n).
 ///
 /// How: the forest of the edges above any threshold is in the tree, and so is every vertex's largest edge. One read
 /// finds both, with a threshold that a sample puts a little below where edges at random would join everything. What is

@@ -2,8 +2,8 @@
 /// The header of a safetensors file, checked as a whole before anything is allocated for what it claims.
 ///
 /// File = length n of the header (8 bytes, little-endian) | header, n bytes of JSON in UTF-8 | data.
-/// Header = {"__metadata__": {text: text, ...}, name: {"dtype": tag, "shape": [...], "data_offsets": [begin, end]},
-/// ...}
+/// Header = {"__metadata__": {text: text, ...},
+///           name: {"dtype": tag, "shape": [...], "data_offsets": [begin, end]}, ...}
 ///
 /// Accepted is what the safetensors package 0.8.0 accepts, spaces around the header, a null __metadata__, further keys
 /// of an entry, an entry or a dtype in the other notations of its parser included; tensor names that occur twice, of

@@ -11,17 +11,18 @@
 /// as they are. A state is therefore a function of the sequence of its rows alone: neither batch boundaries nor the
 /// number of threads change a bit of it. (The instruction set does, in rounding: see base/cpu.hpp.)
 ///
-/// Precision::high   float32, bf16 and f16 rows are centred in float32 and multiplied in float32, or, on a tile unit,
-/// as
-///                   two bf16 parts each; float64 rows in float64. Q is within 2e-6 relative (Frobenius), at any mean
-///                   up to 1e6 spreads. A block whose squares float32 would not hold is worked on in float64.
-/// Precision::exact  every row is widened to float64 first: within 1e-10
+/// Precision::high: float32, bf16 and f16 rows are centred in float32 and multiplied in float32, or, on a tile unit, as
+/// two bf16 parts each; float64 rows in float64. Q is within 2e-6 relative (Frobenius), at any mean up to 1e6 spreads.
+/// A block whose squares float32 would not hold is worked on in float64.
+/// Precision::exact: every row is widened to float64 first: within 1e-10.
 ///
 /// Non-finite: a row with a NaN or an infinity is left out and counted; the state equals the one without it, bit for
-/// bit. Failure:    a call that throws leaves the state as it was. Cost:       n d^2 / 2 multiply-adds (three times
-/// that in bf16 where a tile unit splits float32) and one read of the rows;
-///             memory 4 d^2 bytes and at most 1024 waiting rows. The calling thread keeps scratch of at most 96 MB.
-/// Source:     Richter et al., arXiv 2006.08679 (what for); Chan, Golub, LeVeque 1979 (how).
+/// bit. Failure: a call that throws leaves the state as it was.
+///
+/// Cost: n d^2 / 2 multiply-adds (three times that in bf16 where a tile unit splits float32) and one read of the rows;
+/// memory 4 d^2 bytes and at most 1024 waiting rows. The calling thread keeps scratch of at most 96 MB.
+///
+/// Source: Richter et al., arXiv 2006.08679 (what for); Chan, Golub, LeVeque 1979 (how).
 
 #include <limits>
 #include <memory>
@@ -51,8 +52,8 @@ class Moments {
   Moments& operator=(Moments other) noexcept;
   ~Moments();
 
-  /// Takes rows (n, width). mask: n bytes, zero leaves the row out; null keeps all. Throws ShapeError for another
-  /// width.
+  /// Takes rows (n, width). mask: n bytes, zero leaves the row out; null keeps all.
+  /// Throws ShapeError for another width.
   void update(const RowsView<const double>& x, const unsigned char* mask = nullptr, const Execution& how = {});
   void update(const RowsView<const float>& x, const unsigned char* mask = nullptr, const Execution& how = {});
   void update(const RowsView<const bf16>& x, const unsigned char* mask = nullptr, const Execution& how = {});
