@@ -40,9 +40,7 @@
 
 #include <cstdint>
 #include <limits>
-#include <memory>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include "netassay/base/parallel.hpp"

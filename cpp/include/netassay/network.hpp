@@ -28,6 +28,7 @@
 /// one-pass parallel computation of covariances and arbitrary-order statistical moments" (SAND2008-6212).
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>

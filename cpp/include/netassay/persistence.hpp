@@ -17,7 +17,9 @@
 /// Neural Persistence with Deep Graph Persistence" (TMLR 2023, arXiv 2307.10865),
 /// whose code counts the essential class.
 
+#include <cstdint>
 #include <span>
+#include <type_traits>
 #include <variant>
 #include <vector>
 

@@ -31,6 +31,7 @@
 /// Sources: Mohri, "Semiring frameworks and algorithms for shortest-distance problems" (J. Automata, Languages and
 /// Combinatorics 7, 2002); Menger 1927; Dinic 1970 (maximum flow); Cooper, Harvey, Kennedy 2001 (dominators).
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>

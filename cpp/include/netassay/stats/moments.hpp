@@ -26,6 +26,7 @@
 
 #include <limits>
 #include <memory>
+#include <vector>
 
 #include "netassay/base/parallel.hpp"
 #include "netassay/base/scalar.hpp"
