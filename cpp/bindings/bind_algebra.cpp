@@ -1,7 +1,11 @@
 #include <pybind11/stl.h>
 
-#include <functional>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "bind.hpp"
 #include "convert.hpp"

@@ -1,4 +1,5 @@
-#include <array>
+#include <exception>
+#include <string>
 
 #include "bind.hpp"
 #include "netassay/base/error.hpp"

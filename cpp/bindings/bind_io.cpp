@@ -1,5 +1,10 @@
 #include <pybind11/stl.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
 #include "bind.hpp"
 #include "convert.hpp"
 #include "netassay/io/read.hpp"

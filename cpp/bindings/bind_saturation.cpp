@@ -1,5 +1,11 @@
 #include <pybind11/stl.h>
 
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "bind.hpp"
 #include "convert.hpp"
 #include "netassay/saturation.hpp"

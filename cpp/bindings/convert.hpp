@@ -6,8 +6,11 @@
 
 #include <array>
 #include <chrono>
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "netassay/base/parallel.hpp"
 #include "netassay/base/scalar.hpp"

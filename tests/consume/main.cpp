@@ -2,6 +2,7 @@
 
 #include <netassay/saturation.hpp>
 
+#include <cstddef>
 #include <cstdio>
 #include <vector>
 

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>

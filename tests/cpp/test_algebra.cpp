@@ -5,7 +5,8 @@
 #include "netassay/algebra.hpp"
 
 #include <array>
-#include <cstdint>
+#include <cmath>
+#include <cstddef>
 #include <vector>
 
 #include "check.hpp"

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <stdexcept>
 #include <vector>
 

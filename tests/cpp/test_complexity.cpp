@@ -5,8 +5,13 @@
 
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <memory>
 #include <random>
+#include <type_traits>
+#include <vector>
 
 #include "check.hpp"
 #include "complexity/kernels.hpp"

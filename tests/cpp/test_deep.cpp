@@ -1,8 +1,14 @@
 /// Deep graph persistence: known answers, the explicit max-min product, samples, errors, threads.
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "check.hpp"
 #include "netassay/persistence.hpp"

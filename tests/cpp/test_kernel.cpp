@@ -9,8 +9,11 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <random>
 #include <vector>

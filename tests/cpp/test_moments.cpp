@@ -3,10 +3,14 @@
 #include "netassay/stats/moments.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
 #include <limits>
 #include <random>
-#include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "check.hpp"
 

@@ -2,13 +2,18 @@
 
 #include "netassay/network.hpp"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <deque>
 #include <limits>
 #include <numeric>
 #include <random>
 #include <type_traits>
+#include <vector>
 
 #include "check.hpp"
 #include "guard.hpp"

@@ -3,8 +3,12 @@
 #include "netassay/persistence.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <random>
+#include <vector>
 
 #include "check.hpp"
 

@@ -2,6 +2,10 @@
 
 #include "netassay/io/safetensors.hpp"
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"

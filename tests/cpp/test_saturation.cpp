@@ -2,9 +2,12 @@
 
 #include "netassay/saturation.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <functional>
 #include <limits>
-#include <numeric>
+#include <vector>
 
 #include "check.hpp"
 

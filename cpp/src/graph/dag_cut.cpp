@@ -1,5 +1,11 @@
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "graph/dag_walk.hpp"
 #include "graph/flow.hpp"

@@ -1,4 +1,10 @@
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "graph/dag_walk.hpp"
 #include "netassay/graph/dag.hpp"

@@ -1,3 +1,11 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
 #include "graph/dag_semiring.hpp"
 #include "graph/dag_walk.hpp"
 #include "netassay/graph/dag.hpp"

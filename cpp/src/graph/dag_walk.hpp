@@ -1,6 +1,12 @@
 #pragma once
 /// What the walks over a Dag share: lists of nodes as masks, and the poll.
 
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
 #include "netassay/graph/dag.hpp"
 
 namespace netassay::graph {

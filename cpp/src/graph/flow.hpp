@@ -2,6 +2,7 @@
 /// Maximum flow by Dinic's algorithm, without recursion.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <vector>

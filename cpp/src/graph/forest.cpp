@@ -1,5 +1,8 @@
 #include "netassay/graph/forest.hpp"
 
+#include <algorithm>
+#include <cstddef>
+
 #include "graph/rows.hpp"
 #include "graph/tree.hpp"
 

@@ -1,5 +1,7 @@
 #include <immintrin.h>
 
+#include <cstdint>
+
 #include "graph/kernel_lanes.hpp"
 
 namespace netassay::graph {

@@ -1,3 +1,5 @@
+#include <cstdint>
+
 #include "graph/kernel_lanes.hpp"
 
 namespace netassay::graph {

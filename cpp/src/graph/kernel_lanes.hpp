@@ -5,6 +5,8 @@
 /// Lanes offers: Key, sign, count (of keys in a vector), V, load, all(key), strip (raw bits -> keys), min, max, and
 /// above(a, b), equal(a, b): bit l is set where lane l of a is greater than, or is, that of b.
 
+#include <cstdint>
+
 #include "graph/kernel.hpp"
 
 namespace netassay::graph {

@@ -1,7 +1,15 @@
 #pragma once
 /// The maximum spanning tree over any source of rows; see netassay/graph/forest.hpp for the idea.
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "graph/pass.hpp"
 #include "graph/union_find.hpp"

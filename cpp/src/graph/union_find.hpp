@@ -1,6 +1,7 @@
 #pragma once
 /// Which vertices a growing forest has joined.
 
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <utility>

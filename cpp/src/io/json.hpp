@@ -4,7 +4,6 @@
 /// It takes what the format's own implementation takes: RFC 8259 in UTF-8, at most 127 containers inside each other, no
 /// lone surrogate, no number beyond the range of a double. Every refusal is a CorruptCheckpoint that names the byte.
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>

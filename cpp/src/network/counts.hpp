@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <memory>
+#include <span>
 #include <type_traits>
 #include <vector>
 

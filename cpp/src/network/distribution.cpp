@@ -1,11 +1,17 @@
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <optional>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "network/kernels.hpp"
 #include "network/power.hpp"

@@ -5,6 +5,9 @@
 /// Before it includes this, a unit says what a Vector of float64 is, how one is loaded from float32 (load), how
 /// Integers of 32 bits are loaded from bytes (widen), and how those from 0 to 255 are squared (square_of).
 
+#include <cstddef>
+#include <cstdint>
+
 #include "network/kernel.hpp"
 
 namespace netassay::network {

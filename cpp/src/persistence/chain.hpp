@@ -1,12 +1,14 @@
 #pragma once
 /// The edges of one layer of a chain, made from the stored weights as they are read.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <vector>
+#include <type_traits>
 
 #include "graph/rows.hpp"
 #include "netassay/persistence.hpp"

@@ -1,5 +1,13 @@
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <memory>
+#include <span>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include "graph/tree.hpp"
 #include "netassay/persistence.hpp"

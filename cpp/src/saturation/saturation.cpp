@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <numeric>
+#include <utility>
 
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Eigenvalues>

@@ -1,6 +1,8 @@
 #pragma once
 /// Blocks of rows folded into a mean and a scatter matrix (see netassay/stats/moments.hpp for the formulas).
 
+#include <vector>
+
 #include "stats/gather.hpp"
 #include "stats/kernel.hpp"
 #include "stats/tiles.hpp"

@@ -2,7 +2,9 @@
 /// Rows out of a view, widened; rows with a NaN or an infinity are told apart.
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "netassay/base/parallel.hpp"

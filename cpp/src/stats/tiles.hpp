@@ -3,6 +3,7 @@
 /// tile one task's own output.
 
 #include <algorithm>
+#include <cstddef>
 #include <vector>
 
 #include "netassay/base/parallel.hpp"
