@@ -1,5 +1,13 @@
 #include <pybind11/stl.h>
 
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
 #include "bind.hpp"
 #include "convert.hpp"
 #include "netassay/complexity.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 /// A batch as its bits and where they lie, and the parts of it that are counted at a time.
 
+#include <cstddef>
 #include <vector>
 
 #include "complexity/count.hpp"

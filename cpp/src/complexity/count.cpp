@@ -1,5 +1,7 @@
 #include "complexity/count.hpp"
 
+#include <cstddef>
+
 #include "complexity/batch.hpp"
 #include "complexity/ways.hpp"
 

@@ -1,6 +1,10 @@
 #pragma once
 /// Counts of one batch, added to those of a state.
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "netassay/complexity.hpp"
 
 namespace netassay::complexity {

@@ -2,6 +2,8 @@
 /// What the ways of counting share.
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "complexity/batch.hpp"

@@ -1,5 +1,7 @@
 #include <immintrin.h>
 
+#include <cstdint>
+
 #include "complexity/kernel.hpp"
 
 namespace netassay::complexity {

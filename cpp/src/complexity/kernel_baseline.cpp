@@ -1,4 +1,6 @@
 #if defined(__x86_64__)
+#include <cstdint>
+
 #include <immintrin.h>
 #endif
 

@@ -7,6 +7,9 @@
 /// and loads or changes the first n numbers alone (kPartial); and, for sums, Wide of float64, how one is loaded from
 /// numbers of a format (`widen`), and its `total`.
 
+#include <cstddef>
+#include <cstdint>
+
 #include "complexity/kernel.hpp"
 
 namespace netassay::complexity {

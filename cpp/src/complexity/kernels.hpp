@@ -1,8 +1,8 @@
 #pragma once
 /// Which kernels count numbers of T, and what they are given.
 
-#include <cmath>
-#include <limits>
+#include <bit>
+#include <cstdint>
 #include <type_traits>
 
 #include "complexity/kernel.hpp"

@@ -2,6 +2,7 @@
 /// Which numbers of a sample are on, as bits.
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "complexity/batch.hpp"

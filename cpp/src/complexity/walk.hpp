@@ -2,6 +2,8 @@
 /// Where the numbers of a batch lie: offsets of its samples, and its positions as segments that step evenly.
 
 #include <algorithm>
+#include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "complexity/kernel.hpp"

@@ -1,6 +1,8 @@
 #pragma once
 /// The ways in which a batch is counted, one file each.
 
+#include <memory>
+
 #include "complexity/count.hpp"
 
 namespace netassay::complexity {

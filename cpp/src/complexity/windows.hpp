@@ -1,6 +1,7 @@
 #pragma once
 /// The windows of a pooling layer over maps.
 
+#include <cstddef>
 #include <span>
 #include <vector>
 
