@@ -1,30 +1,41 @@
 #pragma once
 /// The model as a weighted graph: the weights of its links, layer by layer.
 ///
-/// W (m outputs, n inputs; any strides) holds N = m n links of weight w. One read gives
+/// # Definition
+/// W (m outputs, n inputs; any strides) holds N = m n links of weight w. With M_k = sum (w - mean)^k, one read gives
 ///
-///     mean = sum w / N            variance = M2 / N            M_k = sum (w - mean)^k
-///     skewness = sqrt(N) M3 / M2^1.5                excess kurtosis = N M4 / M2^2 - 3
+///     mean = sum w / N
+///     variance = M2 / N
+///     skewness = sqrt(N) M3 / M2^1.5
+///     excess kurtosis = N M4 / M2^2 - 3
 ///
-/// with the least, the largest, the share of zeros and a histogram; and for every row and column the sums of w, |w| and
-/// w^2, so that (sum |w| +- sum w) / 2 are the positive and the negative part.
+/// and the least weight, the largest, the share of zeros and a histogram. For every row and column it gives the sums of
+/// w, |w| and w^2, so that (sum |w| +- sum w) / 2 are the positive and the negative part. Links that all weigh the same
+/// have variance, skewness and excess kurtosis 0.
 ///
+/// # Determinism
 /// All sums are of float64: of runs of at most 1024 weights, then of the runs of a tile, then of tiles, in an order
-/// that the shape and the instruction set fix, never the number of threads. Those of d = w - pivot are taken about a
-/// typical weight of each tile and joined by the formulas of Pebay, so that a mean far from zero costs nothing: a sum
-/// of terms t is off by at most (1024 + runs of a tile + tiles) 2^-52 sum |t|, of d^k where M_k is meant and of the
-/// lower powers times those of the shift, |pivot - mean|, which is a few standard deviations at most. The pivot is zero
-/// where that is as near; the sums of rows then are the first two powers, where both are asked for, so that moments of
-/// such a read may differ in their last bits from those of one for themselves. Weights of two
-/// bytes or one are counted by their bits, which is exact, and their moments are those of the counts. Links that all
-/// weigh the same have variance, skewness and excess kurtosis 0. Sums of float64 weights may be infinite where no
-/// float64 holds them; moments are taken of w 2^-exponent where powers of w would leave its range.
+/// that the shape and the instruction set fix, never the number of threads. Sums of int8 and uint8 are exact: they are
+/// integers until they join the float64 sums of a tile. Weights of two bytes or one are counted by their bits, which is
+/// exact, and their moments are those of the counts.
 ///
-/// Sums of int8 and uint8 are exact: integers until they join the float64 sums of a tile.
+/// # Precision
+/// Sums of d = w - pivot are taken about a typical weight of each tile and joined by the formulas of Pebay, so that a
+/// mean far from zero costs nothing. A sum of terms t is off by at most (1024 + runs of a tile + tiles) 2^-52 sum |t|.
+/// Where M_k is meant, the terms are d^k and the lower powers times those of the shift, |pivot - mean|, which is a few
+/// standard deviations at most.
 ///
-/// Cost: one read, and memory for the sums of 128 bands of rows and four histograms (1 MiB) per thread.
+/// The pivot is zero where zero is as near. The sums of rows are then the first two powers, where both are asked for,
+/// so that moments of such a read may differ in their last bits from those of a read for moments alone.
 ///
-/// Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488); Pebay, "Formulas for robust,
+/// Sums of float64 weights may be infinite where no float64 holds them. Moments are taken of w 2^-exponent where powers
+/// of w would leave the range of float64.
+///
+/// # Cost
+/// One read, and memory for the sums of 128 bands of rows and four histograms (1 MiB) per thread.
+///
+/// # Source
+/// La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488); Pebay, "Formulas for robust,
 /// one-pass parallel computation of covariances and arbitrary-order statistical moments" (SAND2008-6212).
 
 #include <array>
@@ -40,39 +51,40 @@
 
 namespace netassay {
 
-/// Weights from low to high. low = high where the format has so few numbers that each is counted (two bytes or one).
-/// Else they share sign, exponent and seven bits of the fraction: high <= low (1 + 2^-7) in magnitude, but for
-/// magnitudes below 2^-126 (not told apart, zeros are) and above 2^128 (nor are these). Where all weights of a matrix
-/// lie so near to each other that this says little, maximum - minimum < max |w| / 4, its bins are 2^16 equal parts of
-/// that range, for one more read.
+/// How many weights lie from low to high. low = high where the format has so few numbers that each is counted (two
+/// bytes or one). Otherwise the weights of a bin share sign, exponent and seven bits of the fraction: high <=
+/// low (1 + 2^-7) in magnitude. Exceptions are magnitudes below 2^-126 (they are not told apart, but zeros are) and
+/// magnitudes above 2^128 (they are not told apart either). Where all weights of a matrix lie so near to each other
+/// that such bins tell little, that is maximum - minimum < max |w| / 4, the bins are 2^16 equal parts of that range,
+/// for one more read.
 struct LinkBin {
   double low, high;
   std::uint64_t count;
 };
 
-/// Of any number of links; empty as it is made.
+/// The statistics of any number of links; a new object holds no links.
 struct LinkStatistics {
   std::uint64_t count = 0, zeros = 0;
   double minimum = std::numeric_limits<double>::infinity();
   double maximum = -std::numeric_limits<double>::infinity();
-  /// The mean, what it is off by, and the sums of powers of deviations from it, of w 2^-exponent.
+  /// The mean of w 2^-exponent, the error of that mean, and the sums of powers of deviations from it.
   double scaled_mean = 0, scaled_rest = 0, second = 0, third = 0, fourth = 0;
   int exponent = 0;
-  /// Those that hold links, ascending.
+  /// The bins that hold links, ascending.
   std::vector<LinkBin> bins;
   /// Links between neighbouring edges of link_grid(): magnitudes from the lesser edge, excluding the greater. Exact.
   std::vector<std::uint64_t> density;
 
-  /// Adds other links, of any format. Nothing but the moments' last bits depends on the order of merges.
+  /// Adds other links, of any format. Only the last bits of the moments depend on the order of merges.
   void merge(const LinkStatistics& other);
 
   double mean() const;
   double variance() const;
   double skewness() const;
   double kurtosis() const;
-  /// Linear between the order statistics at floor and ceil of q (count - 1), 0 <= q <= 1. Those come from their bin, as
-  /// if its links lay evenly: each is off by no more than the bin is wide (2^-7 of itself, or 2^-16 of the range), and
-  /// exact where low = high.
+  /// Linear between the order statistics at floor and ceil of q (count - 1), 0 <= q <= 1. An order statistic comes from
+  /// its bin, as if the links of the bin lay evenly: it is off by no more than the bin is wide (2^-7 of itself, or
+  /// 2^-16 of the range), and exact where low = high.
   /// Throws ValueError: q outside [0, 1]. TooFewRows: no links.
   double quantile(double q) const;
 };
@@ -84,22 +96,29 @@ namespace network {
 struct Delta;
 }
 
-/// Values that stream by, such as the activations of a layer: what LinkStatistics says of them, in a state that takes
-/// more of them at any time.
+/// Values that stream by, such as the activations of a layer: the numbers of LinkStatistics, in a state that takes more
+/// values at any time.
 ///
-/// A NaN or an infinity is left out and counted: the state equals, bit for bit, the one of the finite values in the
-/// same order and memory layout. Values are taken in the order in which they lie in memory, in blocks of 32768 that
-/// float64 sums begin anew with: a call's moments are off as above, by (1024 + 32 + blocks) 2^-52, never dependent on
-/// threads. Counts, extremes and quantiles depend on nothing but the values, whatever the order of updates and merges.
-/// Merging the empty state changes nothing; moments of merged states depend on their order in the last bits.
+/// # Special numbers
+/// A NaN or an infinity is left out and counted: the state equals, bit for bit, the state of the finite values in the
+/// same order and memory layout.
 ///
-/// Bins are those of float32 that link statistics have, for all formats: [low, low (1 + 2^-7)), values below 2^-126 in
-/// magnitude are not told apart (zeros are), values above 2^128 in as fine bins up to 2^129. Where a state has seen
-/// bfloat16 alone, low = high: these are all its numbers.
+/// # Determinism
+/// Values are taken in the order in which they lie in memory, in blocks of 32768; float64 sums begin anew with each
+/// block. Counts, extremes and quantiles depend on the values alone, whatever the order of updates and merges.
+/// Merging the empty state changes nothing. Moments of merged states depend on their order in the last bits.
+/// Nothing depends on threads.
 ///
-/// Cost: one read, a few microseconds a call, and 1 KiB for every factor of two between the values' magnitudes. A
-/// worker counts in 1 MiB that calls use one after the other; they are kept. An array with a NaN or an infinity is
-/// copied without them, and read once more.
+/// # Precision
+/// The moments of a call are off as above, by (1024 + 32 + blocks) 2^-52. Bins are the float32 bins of link statistics,
+/// for all formats: [low, low (1 + 2^-7)). Values below 2^-126 in magnitude are not told apart (zeros are); values
+/// above 2^128 lie in bins as fine, up to 2^129. Where a state has seen bfloat16 alone, low = high: the bins are all
+/// numbers of that format.
+///
+/// # Cost
+/// One read, a few microseconds a call, and 1 KiB for every factor of two between the values' magnitudes. A worker
+/// counts in 1 MiB that calls use one after the other and that is kept. An array with a NaN or an infinity is copied
+/// without them and read once more.
 class Distribution {
  public:
   /// Takes the values of x, in any order of their axes. Formats: double, float, bf16, f16. No values: nothing changes.
@@ -147,7 +166,7 @@ class Distribution {
   std::vector<Page> pages_;
 };
 
-/// Of each row or column.
+/// The sums of each row, or of each column.
 struct LinkSums {
   std::vector<double> sum, absolute, square;
 };
@@ -158,7 +177,7 @@ struct LinkOptions {
   const char* function = "link_survey";
 };
 
-/// What was not asked for is empty.
+/// A part that was not asked for is empty.
 struct LinkSurvey {
   LinkStatistics statistics;
   LinkSums rows, columns;

@@ -1,21 +1,30 @@
 #pragma once
 /// Neural persistence: how large weights are connected.
 ///
+/// # Definition
 /// W (m outputs, n inputs) is a complete bipartite graph with edges of weight w = |W_ij| / s. Edges enter in descending
-/// order; the zero-dimensional persistence diagram is {(1, w) : w in the maximum spanning tree}, and, where the
+/// order. The zero-dimensional persistence diagram is {(1, w) : w in the maximum spanning tree}, and, where the
 /// essential class is counted, (1, 0).
 ///
-///     total      = (sum over the diagram of (1 - w)^p)^(1/p)
+///     total = (sum over the diagram of (1 - w)^p)^(1/p)
 ///     normalized = total / (m + n - 1)^(1/p)
 ///
-/// s is the largest |w| of the whole network, so that layers compare; with a matrix's own, the value describes it
-/// alone. Zeros are edges of weight 0. An all-zero matrix has w = 0 for every s, 0 included. Weights are divided in
-/// their own format (float32 for the narrower ones, float64 for integers), then widened to float64 and summed with
-/// compensation. Never depends on the number of threads. Cost: that of the tree, see graph/forest.hpp.
+/// s is the largest |w| of the whole network, so that layers compare; with the matrix's own largest |w|, the value
+/// describes that matrix alone. Zeros are edges of weight 0. An all-zero matrix has w = 0 for every s, 0 included.
 ///
-/// Sources: Rieck et al., "Neural Persistence" (ICLR 2019, arXiv 1812.09764); Girrbach et al., "Addressing Caveats of
-/// Neural Persistence with Deep Graph Persistence" (TMLR 2023, arXiv 2307.10865),
-/// whose code counts the essential class.
+/// # Determinism
+/// The result never depends on the number of threads.
+///
+/// # Precision
+/// Weights are divided in their own format (float32 for the narrower ones, float64 for integers), then widened to
+/// float64 and summed with compensation.
+///
+/// # Cost
+/// The cost is that of the tree, see graph/forest.hpp.
+///
+/// # Source
+/// Rieck et al., "Neural Persistence" (ICLR 2019, arXiv 1812.09764); Girrbach et al., "Addressing Caveats of Neural
+/// Persistence with Deep Graph Persistence" (TMLR 2023, arXiv 2307.10865), whose code counts the essential class.
 
 #include <cstdint>
 #include <span>
@@ -32,7 +41,7 @@ struct PersistenceOptions {
   double p = 2;
   /// Whether the class that never dies counts, with persistence 1.
   bool essential = true;
-  /// Whether weights are divided as float32: true for every float format but double.
+  /// Whether weights are divided as float32: true for every float format except double.
   bool single = true;
 };
 
@@ -81,19 +90,29 @@ struct DeepOptions {
   bool rescale = true;
 };
 
-/// Deep graph persistence of a chain of layers W_1 (d_1, d_0), ..., W_L (d_L, d_{L-1}), with edges X_l[v, u] between
-/// unit u of layer l - 1 and unit v of layer l. S_ij = the largest t such that a path from input i to output j has
-/// every edge >= t. Deep graph persistence is the neural persistence of S, essential class included, over
-/// (d_0 + d_L - 1)^(1/p).
+/// Deep graph persistence of a chain of layers.
 ///
-/// S is never formed. With alpha_l(v) the best bottleneck of a path from any input to v, beta_l(v) from v to any
-/// output, and lambda_l[v, u] = min(X_l[v, u], alpha_{l-1}(u), beta_l(v)) that of the best full path over an edge, the
-/// edges lambda >= t join the same inputs and outputs as S >= t, for every t. So the maximum spanning forest of lambda,
-/// of which only merges of two components that both hold an input or an output count, gives the tree of S: exact, with
-/// four reads of the weights and memory for units only. docs/deep-graph-persistence.md has the proof.
+/// # Definition
+/// The layers are W_1 (d_1, d_0), ..., W_L (d_L, d_{L-1}), with edges X_l[v, u] between unit u of layer l - 1 and unit
+/// v of layer l. S_ij is the largest t such that a path from input i to output j has every edge >= t. Deep graph
+/// persistence is the neural persistence of S, essential class included, over (d_0 + d_L - 1)^(1/p). A constant layer
+/// (population std 0) has edges of 0 where edges are standardized.
 ///
-/// A constant layer (population std 0) has edges of 0 where standardized. Never depends on the number of threads.
-/// Source: Girrbach et al., arXiv 2307.10865.
+/// # Method
+/// S is never formed. Let alpha_l(v) be the best bottleneck of a path from any input to v, beta_l(v) that of a path
+/// from v to any output, and lambda_l[v, u] = min(X_l[v, u], alpha_{l-1}(u), beta_l(v)) that of the best full path over
+/// an edge. Then the edges lambda >= t join the same inputs and outputs as S >= t, for every t. So the maximum spanning
+/// forest of lambda gives the tree of S, if only merges of two components that both hold an input or an output count.
+/// The result is exact. docs/deep-graph-persistence.md has the proof.
+///
+/// # Determinism
+/// The result never depends on the number of threads.
+///
+/// # Cost
+/// Four reads of the weights, and memory for units only.
+///
+/// # Source
+/// Girrbach et al., arXiv 2307.10865.
 struct DeepGraphPersistence {
   double total, normalized;
   /// The largest S over the largest edge.
@@ -119,9 +138,9 @@ struct SampleOptions {
   bool approximate = false;
 };
 
-/// The bottleneck graph of every sample: edges |a|, a_l[v, u] = W_l[v, u] x_{l-1}[u]. inputs[l]: (samples, d_l), what
-/// enters layer l + 1. One row per sample: the d_0 + d_L - 1 tree weights of S, descending. Samples share the threads.
-/// Throws as above.
+/// The bottleneck graph of every sample: edges |a|, a_l[v, u] = W_l[v, u] x_{l-1}[u]. inputs[l] (samples, d_l) is what
+/// enters layer l + 1. The result has one row per sample: the d_0 + d_L - 1 tree weights of S, descending. Samples
+/// share the threads. Throws as above.
 std::vector<std::vector<double>> sample_persistence(std::span<const AnyWeight> chain,
                                                     std::span<const MatrixView<const float>> inputs,
                                                     const SampleOptions& options = {}, const Execution& execution = {});

@@ -1,14 +1,18 @@
 #pragma once
 /// Saturation: what share of a layer's width carries its variance, and how many directions that is.
 ///
-/// With eigenvalues l_1 >= ... >= l_d >= 0 of the covariance (negatives from rounding clipped), t = sum l, p = l / t:
-///   dimension k(delta)   least k with (l_1 + ... + l_k) / t >= delta - 1e-12
-///   saturation           k / d                                     (Richter et al., arXiv 2006.08679)
-///   effective dimension  exp(-sum p ln p), Hill number of order 1   (Janik, Witaszczyk, arXiv 2006.04791)
-///   participation ratio  t^2 / sum l^2, order 2;  stable rank t / l_1, order infinity
-///   effective rank       exp(-sum q ln q), q = sqrt(l) / sum sqrt(l)   (Roy, Vetterli 2007)
+/// # Definition
+/// The eigenvalues of the covariance are l_1 >= ... >= l_d >= 0 (negatives from rounding clipped); t = sum l and
+/// p = l / t.
 ///
-/// Zero variance: dimension 0, saturation 0, effective dimension and the others 1, `constant` set.
+/// - The dimension k(delta) is the least k with (l_1 + ... + l_k) / t >= delta - 1e-12.
+/// - The saturation is k / d (Richter et al., arXiv 2006.08679).
+/// - The effective dimension is exp(-sum p ln p), the Hill number of order 1 (Janik, Witaszczyk, arXiv 2006.04791).
+/// - The participation ratio is t^2 / sum l^2, of order 2; the stable rank is t / l_1, of order infinity.
+/// - The effective rank is exp(-sum q ln q), q = sqrt(l) / sum sqrt(l) (Roy, Vetterli 2007).
+///
+/// # Zero variance
+/// Dimension and saturation are 0, the effective dimension and the other ranks are 1, and `constant` is set.
 
 #include <optional>
 #include <vector>

@@ -1,35 +1,43 @@
 #pragma once
 /// Sums over the paths of a directed acyclic graph with weighted edges, and its minimum vertex cuts.
 ///
+/// # Definition
 /// A semiring (K, plus, times, zero, one) and a gain of every edge give every node v
 ///
 ///     t(v) = plus over the paths from a source to v of (times over the edges e of the path of gain(e)),
 ///
 /// by t(source) = one and t(v) = plus over the edges e = (u, v) of t(u) times gain(e), in topological order. The empty
-/// path counts: a source that edges enter has one plus what arrives. Sources are those given, in any order and any
-/// number of times, else all nodes that no edge enters. A node that no path reaches has the semiring's zero; so has one
-/// that is reached over edges of gain zero alone, which are as good as absent.
-///
-///     function           (plus, times)                   one     zero    gains of an edge
-///     log2_path_sums     (log2-sum-exp, +)               0       -inf    log2 of a factor: below +inf
-///     longest_paths      (max, +)                        0       -inf    below +inf
-///     shortest_paths     (min, +)                        0       +inf    above -inf
-///     widest_paths       (max, min)                      +inf    -inf    any but NaN
-///     path_counts        (+, x) on naturals              1       0       how many edges it stands for
-///     path_lengths       (+, x) on their polynomials     1       0       k of z^k
-///     receptive_fields   see there                       (1, 1)  (0, 0)  extent and stride
-///
+/// path counts: a source that edges enter has one plus what arrives. Sources are the nodes that the caller gives, in
+/// any order and any number of times; if none are given, all nodes that no edge enters. A node that no path reaches has
+/// the semiring's zero. So has a node that is reached over edges of gain zero alone: such edges are as good as absent.
 /// Parallel edges are edges like any others. An edge that enters a node twice enters it twice in each sum.
-/// What is no gain is refused as NonFinite, which names the edge, and so is a sum that leaves the range of a double, by
-/// its node; where it leaves it towards zero, the semiring's, it is as good as no path. gains of another number than
-/// edges: ShapeError. Nodes of a list (sources, targets, products) that the graph has not: ValueError.
 ///
-/// Results are the same bits for the same input: a node adds what enters it in the order of the edges' indices. One
-/// thread; Execution::poll is called now and then, Execution::threads is not looked at. No recursion, so paths may be
-/// as long as memory has nodes. Cost: O(nodes + edges) for scalars, 0.1 to 0.6 s at 1e6 and 3e6 with the Dag itself.
+/// # Semirings
+/// - log2_path_sums: (log2-sum-exp, +), one 0, zero -inf. A gain is the log2 of a factor, below +inf.
+/// - longest_paths: (max, +), one 0, zero -inf. A gain is below +inf.
+/// - shortest_paths: (min, +), one 0, zero +inf. A gain is above -inf.
+/// - widest_paths: (max, min), one +inf, zero -inf. A gain is any number but NaN.
+/// - path_counts: (+, x) on naturals, one 1, zero 0. A gain is how many edges the edge stands for.
+/// - path_lengths: (+, x) on their polynomials, one 1, zero 0. A gain is the k of z^k.
+/// - receptive_fields: see there; one (1, 1), zero (0, 0). A gain is extent and stride.
 ///
-/// Sources: Mohri, "Semiring frameworks and algorithms for shortest-distance problems" (J. Automata, Languages and
-/// Combinatorics 7, 2002); Menger 1927; Dinic 1970 (maximum flow); Cooper, Harvey, Kennedy 2001 (dominators).
+/// # Failure
+/// A number that is no gain is refused as NonFinite, which names the edge. So is a sum that leaves the range of a
+/// double, by its node; where a sum leaves the range towards the semiring's zero, it is as good as no path.
+/// Another number of gains than edges is a ShapeError. Nodes of a list (sources, targets, products) that the graph
+/// does not have: ValueError.
+///
+/// # Determinism
+/// Results are the same bits for the same input: a node adds what enters it in the order of the edges' indices.
+///
+/// # Cost
+/// O(nodes + edges) for scalars, 0.1 to 0.6 s at 1e6 and 3e6 with the Dag itself. One thread works;
+/// Execution::poll is called now and then, Execution::threads is ignored. There is no recursion, so paths may be
+/// as long as memory has nodes.
+///
+/// # Source
+/// Mohri, "Semiring frameworks and algorithms for shortest-distance problems" (J. Automata, Languages and Combinatorics
+/// 7, 2002); Menger 1927; Dinic 1970 (maximum flow); Cooper, Harvey, Kennedy 2001 (dominators).
 
 #include <cstddef>
 #include <cstdint>
@@ -77,21 +85,22 @@ class Dag {
   std::vector<Node> order_;
 };
 
-/// Nodes by their numbers; none given: what the function says.
+/// Nodes by their numbers. Each function states what no list means.
 using NodeList = std::optional<std::span<const std::int64_t>>;
 
 /// t(v) in bits, (nodes). The terms of a sum are taken relative to the largest, so that nothing overflows: each node
 /// adds a few units in the last place of t(v), whatever its size.
 ///
-/// products: nodes whose plus is a times: t(v) = times over what arrives, where what no path reaches counts as one;
-/// zero where no path reaches any. Of a source among them: one plus that product.
+/// products: nodes whose plus is a times. There t(v) = times over what arrives; an arrival that no path reaches counts
+/// as one, and t(v) is zero where no path reaches any arrival. A source among these nodes has one plus that product.
 std::vector<double> log2_path_sums(const Dag& dag, std::span<const double> gains, NodeList sources = {},
                                    std::span<const std::int64_t> products = {}, const Execution& execution = {});
 
-/// d log2 total / d gain(e) of every edge, total = plus over the targets of t(target) (those given, each once, else the
-/// nodes that no edge leaves): the share of the total that goes through e, where every node adds. In [0, 1] there, 1 in
-/// a chain, and over the edges that leave the sources the shares add up to 1 but for empty paths. All factors that
-/// reach a product have its whole share. An edge that carries nothing has 0, and every edge where total is zero.
+/// d log2 total / d gain(e) of every edge, where total = plus over the targets of t(target). Targets are the nodes
+/// given, each once; if none are given, the nodes that no edge leaves. Where every node adds, this is the share of the
+/// total that goes through e: it is in [0, 1], 1 in a chain, and over the edges that leave the sources the shares add
+/// up to 1 except for empty paths. All factors that reach a product have its whole share. An edge that carries nothing
+/// has 0; every edge has 0 where total is zero.
 std::vector<double> path_shares(const Dag& dag, std::span<const double> gains, NodeList sources = {},
                                 std::span<const std::int64_t> products = {}, NodeList targets = {},
                                 const Execution& execution = {});
@@ -104,7 +113,7 @@ std::vector<double> shortest_paths(const Dag& dag, std::span<const double> gains
 std::vector<double> widest_paths(const Dag& dag, std::span<const double> gains, NodeList sources = {},
                                  const Execution& execution = {});
 
-/// What exact numbers of a call may take at once; more is LimitExceeded.
+/// The bytes that exact numbers of a call may take at once; more is LimitExceeded.
 constexpr std::size_t kPathBytes = std::size_t{1} << 30;
 
 /// The exact number of paths to each target, in the order given (none given: to every node); multiplicities: how many
@@ -112,8 +121,9 @@ constexpr std::size_t kPathBytes = std::size_t{1} << 30;
 std::vector<Natural> path_counts(const Dag& dag, std::span<const std::uint64_t> multiplicities, NodeList sources = {},
                                  NodeList targets = {}, const Execution& execution = {});
 
-/// Of each target, in the order given (none given: the nodes that no edge leaves, ascending): element i is the number
-/// of paths of length i, the last one not 0; empty where no path arrives. lengths: of each edge, 0 allowed.
+/// The path lengths of each target, in the order given (none given: the nodes that no edge leaves, ascending). Element
+/// i is the number of paths of length i, and the last element is not 0; the list is empty where no path arrives.
+/// lengths: the length of each edge, 0 allowed.
 std::vector<std::vector<Natural>> path_lengths(const Dag& dag, std::span<const std::uint32_t> lengths,
                                                NodeList sources = {}, NodeList targets = {},
                                                const Execution& execution = {});

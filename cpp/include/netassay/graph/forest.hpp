@@ -1,18 +1,27 @@
 #pragma once
-/// Maximum spanning tree of a dense bipartite graph: a matrix W (m rows, n columns) read as m + n vertices and one edge
-/// between row i and column j of weight |W_ij|, zeros included.
+/// Maximum spanning tree of a dense bipartite graph.
 ///
-/// The multiset of tree weights is unique; with ties the edges are one of several choices, always the same one for the
-/// same matrix, whatever the number of threads.
+/// # Definition
+/// The graph is a matrix W (m rows, n columns) read as m + n vertices and one edge between row i and column j of
+/// weight |W_ij|, zeros included.
 ///
-/// Cost: one read of W and some (m + n) log(m + n) work where rows and columns are alike, or where ties or zeros keep
-/// them apart; otherwise one more read each time the number of components halves, log2(m + n) at most. Memory:
-/// O((m + n) threads), and the edges that pass the filter, about half of max(m, n) ln(m + n).
+/// # Determinism
+/// The multiset of tree weights is unique. With ties the edges are one of several choices, always the same choice for
+/// the same matrix, whatever the number of threads.
 ///
-/// How: the forest of the edges above any threshold is in the tree, and so is every vertex's largest edge. One read
-/// finds both, with a threshold that a sample puts a little below where edges at random would join everything. What is
-/// still apart then joins by its largest edge that leaves it (Boruvka). Small matrices: Prim. Sources: Boruvka 1926;
-/// Prim 1957; Osipov, Sanders, Singler, "The Filter-Kruskal Minimum Spanning Tree Algorithm" (ALENEX 2009).
+/// # Cost
+/// One read of W and some (m + n) log(m + n) work where rows and columns are alike, or where ties or zeros keep them
+/// apart; otherwise one more read each time the number of components halves, log2(m + n) at most. Memory: O((m + n)
+/// threads), and the edges that pass the filter, about half of max(m, n) ln(m + n).
+///
+/// # Method
+/// The forest of the edges above any threshold is in the tree, and so is every vertex's largest edge. One read finds
+/// both, with a threshold that a sample puts a little below the one where edges at random would join everything.
+/// Components that are still apart then join by the largest edge that leaves them (Boruvka). Small matrices: Prim.
+///
+/// # Source
+/// Boruvka 1926; Prim 1957; Osipov, Sanders, Singler, "The Filter-Kruskal Minimum Spanning Tree Algorithm"
+/// (ALENEX 2009).
 
 #include <cstdint>
 #include <vector>

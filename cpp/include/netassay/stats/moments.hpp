@@ -1,28 +1,40 @@
 #pragma once
 /// Streaming first and second moments of rows, mergeable over batches, threads, machines and files.
 ///
-///   n = number of rows,  mean m = (1/n) sum x,  scatter M = sum (x - m)(x - m)^T,  covariance Q = M / n
+/// # Definition
+/// With n rows x, the mean is m = (1/n) sum x, the scatter M = sum (x - m)(x - m)^T, the covariance Q = M / n. Two
+/// parts merge (Chan, Golub, LeVeque 1979, for one and for many) by
 ///
-/// Two parts merge by                                           (Chan, Golub, LeVeque 1979, for one and for many)
-///   delta = m_b - m_a;  n = n_a + n_b;  m = m_a + delta n_b / n;  M = M_a + M_b + delta delta^T n_a n_b / n
+///     delta = m_b - m_a
+///     n = n_a + n_b
+///     m = m_a + delta n_b / n
+///     M = M_a + M_b + delta delta^T n_a n_b / n
 ///
+/// # Determinism
 /// Rows are taken in blocks of 1024. Each block is centred near its own mean before any product, so no mean, however
 /// large or drifting, costs accuracy; the block's product is added to M in float64. Rows that do not fill a block wait
 /// as they are. A state is therefore a function of the sequence of its rows alone: neither batch boundaries nor the
 /// number of threads change a bit of it. (The instruction set does, in rounding: see base/cpu.hpp.)
 ///
+/// # Precision
 /// Precision::high: float32, bf16 and f16 rows are centred in float32 and multiplied in float32, or, on a tile unit, as
-/// two bf16 parts each; float64 rows in float64. Q is within 2e-6 relative (Frobenius), at any mean up to 1e6 spreads.
-/// A block whose squares float32 would not hold is worked on in float64.
-/// Precision::exact: every row is widened to float64 first: within 1e-10.
+/// two bf16 parts each; float64 rows are worked on in float64. Q is within 2e-6 relative (Frobenius), at any mean up to
+/// 1e6 spreads. A block whose squares float32 would not hold is worked on in float64.
 ///
-/// Non-finite: a row with a NaN or an infinity is left out and counted; the state equals the one without it, bit for
-/// bit. Failure: a call that throws leaves the state as it was.
+/// Precision::exact: every row is widened to float64 first. Q is within 1e-10.
 ///
-/// Cost: n d^2 / 2 multiply-adds (three times that in bf16 where a tile unit splits float32) and one read of the rows;
-/// memory 4 d^2 bytes and at most 1024 waiting rows. The calling thread keeps scratch of at most 96 MB.
+/// # Special numbers
+/// A row with a NaN or an infinity is left out and counted; the state equals the one without it, bit for bit.
 ///
-/// Source: Richter et al., arXiv 2006.08679 (what for); Chan, Golub, LeVeque 1979 (how).
+/// # Failure
+/// A call that throws leaves the state as it was.
+///
+/// # Cost
+/// n d^2 / 2 multiply-adds (three times that in bf16 where a tile unit splits float32) and one read of the rows.
+/// Memory: 4 d^2 bytes and at most 1024 waiting rows. The calling thread keeps scratch of at most 96 MB.
+///
+/// # Source
+/// Richter et al., arXiv 2006.08679 (what for); Chan, Golub, LeVeque 1979 (how).
 
 #include <limits>
 #include <memory>
@@ -41,7 +53,8 @@ class Moments {
     Precision precision = Precision::high;
     /// Keep sum |x - m|^4 and sum |x - m|^2 (x - m) as well, for unbiased estimates of tr(Sigma^2).
     bool fourth = false;
-    /// Bytes the state may come to take; beyond it the constructor throws LimitExceeded and allocates nothing.
+    /// The bytes that the state may take. If it would take more, the constructor throws
+    /// LimitExceeded and allocates nothing.
     double memory = std::numeric_limits<double>::infinity();
   };
 
@@ -80,7 +93,7 @@ class Moments {
   /// sum |x - mean|^4. Throws ValueError unless kept (Options::fourth).
   double fourth(const Execution& how = {}) const;
 
-  /// Bytes held now, and the most a state of this width comes to hold.
+  /// The bytes held now, and the most that a state of this width holds.
   double bytes() const;
   static double footprint(index_t width, const Options& options);
 
