@@ -11,15 +11,18 @@ function(netassay_flags target)
   endif()
   if(NETASSAY_SANITIZE)
     # UBSan is for the core: in bindings there is no arithmetic, and their templates, as those of tests, take two to
-    # three times as long under it. Between the checks that ASan adds, GCC takes members for uninitialized; the release
-    # build has that warning.
+    # three times as long under it.
     get_target_property(type ${target} TYPE)
     set(sanitizers ${NETASSAY_SANITIZE})
     if(NOT type STREQUAL STATIC_LIBRARY)
       string(REPLACE ",undefined" "" sanitizers ${sanitizers})
     endif()
     target_compile_options(${target} PRIVATE -fsanitize=${sanitizers} -fno-sanitize-recover=all
-      -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+      -fno-omit-frame-pointer)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+      # Between the checks that ASan adds, GCC takes members for uninitialized; the release build has that warning.
+      target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    endif()
     target_link_options(${target} PUBLIC -fsanitize=${NETASSAY_SANITIZE})
   endif()
 endfunction()
@@ -33,11 +36,13 @@ function(netassay_isa_units target)
   set(avx2 -mavx2 -mfma)
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
   set(amx ${avx512} -mamx-tile -mamx-bf16)
+  set(quiet "")
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    set(quiet -Wno-uninitialized -Wno-maybe-uninitialized)  # GCC 12 warns of its own intrinsics
+  endif()
   while(ARGN)
     list(POP_FRONT ARGN set source)
     target_sources(${target} PRIVATE ${source})
-    # GCC 12 warns of its own intrinsics.
-    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
-      "${${set}};-ffp-contract=fast;-Wno-uninitialized;-Wno-maybe-uninitialized")
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${${set}};-ffp-contract=fast;${quiet}")
   endwhile()
 endfunction()

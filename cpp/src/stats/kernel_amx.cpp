@@ -153,15 +153,15 @@ inline void products() {
   _tile_dpbf16ps(3, 5, 7);
 }
 
-template <_mm_hint kHint>
+// Asks for what the second cache is to hold.
 inline void fetch(const char* p, index_t bytes) {
-  for (index_t k = 0; k < bytes; k += 64) _mm_prefetch(p + k, kHint);
+  for (index_t k = 0; k < bytes; k += 64) _mm_prefetch(p + k, _MM_HINT_T1);
 }
 
 inline void ahead(const char* left, const char* right, index_t from, index_t bytes) {
   if (from >= kSideBytes) return;
-  fetch<_MM_HINT_T1>(left + from, bytes);
-  fetch<_MM_HINT_T1>(right + from, bytes);
+  fetch(left + from, bytes);
+  fetch(right + from, bytes);
 }
 
 void multiply(const void* a, const void* b, index_t count, index_t n, index_t stride, bool a_rest,
