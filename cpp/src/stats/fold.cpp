@@ -20,8 +20,6 @@ constexpr index_t kTilePanels = kTile / kPanel;
 // Packed rows of one fold, and blocks at most: few enough to be in some cache still when they are multiplied.
 constexpr index_t kPackedBytes = index_t{8} << 20;
 constexpr index_t kMostBlocks = 16;
-// Rows whose fourth moments one task sums.
-constexpr index_t kFourthRows = 64;
 // Mean squares between which float32 products neither over- nor underflow, with room for outliers.
 constexpr double kLeast = 0x1p-100, kLargest = 0x1p+80;
 
@@ -56,12 +54,6 @@ index_t packed_bytes(index_t rows, index_t d) {
 float round_to_bf16(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   return std::bit_cast<float>((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
-}
-
-double dot(const std::vector<double>& a, const std::vector<double>& b) {
-  double sum = 0;
-  for (std::size_t j = 0; j < a.size(); ++j) sum += a[j] * b[j];
-  return sum;
 }
 
 }  // namespace
@@ -310,43 +302,6 @@ void Folded::add_products(const Block<W>* begin, const Block<W>* end, const Exec
   parallel_for(groups, how, [&](index_t g, int worker) { contribute(begin[g], 0, worker, parts + g * size, true); });
   for (index_t g = 0; g < groups; ++g) {
     for (index_t k = 0; k < size; ++k) scatter.tile(0)[k] += parts[g * size + k];
-  }
-}
-
-// With the mean moved from m to m', e = m - m', and sum (x - m) = 0:
-//   sum |x - m'|^4            = A + 4 e^T M e + 4 e^T B + 2 |e|^2 tr M + n |e|^4
-//   sum |x - m'|^2 (x - m')   = B + 2 M e + e tr M + n |e|^2 e
-void Folded::shift_fourth(const std::vector<double>& to) {
-  std::vector<double> e(offset.size());
-  for (std::size_t j = 0; j < e.size(); ++j) e[j] = offset[j] - to[j];
-  const std::vector<double> Me = scatter.multiply(e);
-  const double trace = scatter.trace(), square = dot(e, e), rows = static_cast<double>(n);
-  fourth += 4 * dot(e, Me) + 4 * dot(e, third) + 2 * square * trace + rows * square * square;
-  for (std::size_t j = 0; j < e.size(); ++j) third[j] += 2 * Me[j] + e[j] * (trace + rows * square);
-}
-
-// Moves the fourth moments to the mean pivot + to, and adds those of rows [first, first + count) about it.
-void Folded::add_fourth(const RowSource& rows, index_t first, index_t count, const std::vector<double>& to,
-                        const Execution& how) {
-  const auto width = static_cast<std::size_t>(d);
-  shift_fourth(to);
-  const index_t chunks = (count + kFourthRows - 1) / kFourthRows;
-  std::vector<double> fourths(static_cast<std::size_t>(chunks));
-  std::vector<std::vector<double>> thirds(static_cast<std::size_t>(chunks), std::vector<double>(width));
-  parallel_for(chunks, how, [&](index_t chunk, int) {
-    std::vector<double> z(width);
-    std::vector<double>& partial = thirds[static_cast<std::size_t>(chunk)];
-    for (index_t r = chunk * kFourthRows; r < std::min((chunk + 1) * kFourthRows, count); ++r) {
-      rows.copy(first + r, 1, 0, d, z.data(), d);
-      for (std::size_t j = 0; j < width; ++j) z[j] = (z[j] - pivot[j]) - to[j];
-      const double square = dot(z, z);
-      fourths[static_cast<std::size_t>(chunk)] += square * square;
-      for (std::size_t j = 0; j < width; ++j) partial[j] += square * z[j];
-    }
-  });
-  for (std::size_t chunk = 0; chunk < fourths.size(); ++chunk) {
-    fourth += fourths[chunk];
-    for (std::size_t j = 0; j < width; ++j) third[j] += thirds[chunk][j];
   }
 }
 
