@@ -9,6 +9,8 @@
 #include <cstdint>
 
 #include "network/kernel.hpp"
+#include "network/kernel_counts.hpp"
+#include "network/kernel_integers.hpp"
 
 namespace netassay::network {
 namespace {
@@ -45,33 +47,6 @@ struct Wide {
       for (index_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
     }
     return lanes[0];
-  }
-};
-
-/// What is counted beside sums: nothing, the weights themselves, or the keys that stand for them. A step of them at a
-/// time: neighbours go to different tables.
-struct Uncounted {
-  const char* from(int, index_t) const { return nullptr; }
-  template <index_t kStep>
-  void step(const char*) const {}
-  void one(const char*) const {}
-};
-template <class Key>
-struct Counted {
-  const Key* const* rows;
-  std::uint32_t* counts;
-
-  const Key* from(int r, index_t j) const { return rows[r] + j; }
-  template <index_t kStep>
-  void step(const Key* at) const {
-#pragma GCC unroll 16
-    for (index_t l = 0; l < kStep; ++l) count(at[l], l);
-  }
-  void one(const Key* at) const { count(*at, 0); }
-
-  void count(std::size_t key, index_t l) const {
-    ++counts[static_cast<std::size_t>(l % kTables) * kTable + key];
-    __asm__ volatile("" : : : "memory");  // GCC would else keep each count in a register as well, in case it is read
   }
 };
 
@@ -147,41 +122,55 @@ struct Summing {
     to.positives += w > 0;
   }
 
+  /// Rows that lie side by side, `n` weights of each from a column on, and where their sums go.
+  template <class Count>
+  struct Side {
+    const T* const* rows;
+    index_t n;
+    ColumnSums columns;
+    Sums* into;
+    Count count_one;
+  };
+  /// The powers so far: `range`, `third` and `fourth` of whole steps, `tail` of what is left of rows behind them.
+  struct Found {
+    Range range;
+    V third{}, fourth{};
+    Powers tail;
+  };
+
   template <bool kPowers, class Count>
   static Powers each_side(const T* const* rows, int rows_count, index_t n, ColumnSums columns, Sums* into,
                           Count count_one) {
     // as many as there are registers for
     constexpr int kSide = kVectorBytes == 64 || !kPowers ? kTogether : kTogether / 2;
-    Range range(rows[0][0]);
-    V third{}, fourth{};
-    Powers sum{0, 0, 0, 0, rows[0][0], rows[0][0], 0, 0};
+    const Side<Count> side{rows, n, columns, into, count_one};
+    const double first = rows[0][0];
+    Found found{Range(rows[0][0]), {}, {}, {0, 0, 0, 0, first, first, 0, 0}};
     int r = 0;
-    for (; r + kSide <= rows_count; r += kSide) {
-      side_by_side<kSide, kPowers>(rows, r, n, columns, into, count_one, range, third, fourth, sum);
-    }
-    for (; r < rows_count; ++r) {
-      side_by_side<1, kPowers>(rows, r, n, columns, into, count_one, range, third, fourth, sum);
-    }
+    for (; r + kSide <= rows_count; r += kSide) side_by_side<kSide, kPowers>(side, r, found);
+    for (; r < rows_count; ++r) side_by_side<1, kPowers>(side, r, found);
+    Powers sum = found.tail;
     if constexpr (kPowers) {
-      const Powers tail = sum;
-      range.into(sum);
-      sum.third += W::horizontal(third);
-      sum.fourth += W::horizontal(fourth);
-      if (tail.least < sum.least) sum.least = tail.least;
-      if (tail.most > sum.most) sum.most = tail.most;
+      found.range.into(sum);
+      sum.third += W::horizontal(found.third);
+      sum.fourth += W::horizontal(found.fourth);
+      if (found.tail.least < sum.least) sum.least = found.tail.least;
+      if (found.tail.most > sum.most) sum.most = found.tail.most;
     }
     return sum;
   }
 
   template <int kRows, bool kPowers, class Count>
-  __attribute__((always_inline)) static void side_by_side(const T* const* rows, int from, index_t n, ColumnSums columns,
-                                                          Sums* into, Count count_one, Range& found, V& third_of,
-                                                          V& fourth_of, Powers& tail) {
+  __attribute__((always_inline)) static void side_by_side(const Side<Count>& side, int from, Found& found) {
+    const T* const* const rows = side.rows + from;
+    const ColumnSums columns = side.columns;
+    const Count count_one = side.count_one;
     V plain[kRows] = {}, absolute[kRows] = {}, square[kRows] = {};
-    V third = third_of, fourth = fourth_of;
-    Range range = found;
+    V third = found.third, fourth = found.fourth;
+    Range range = found.range;
+    // Main loop: whole steps of every row. The columns' sums are read and written once a step.
     index_t j = 0;
-    for (; j + step <= n; j += step) {
+    for (; j + step <= side.n; j += step) {
       V down[chains], down_absolute[chains], down_square[chains];
 #pragma GCC unroll 2
       for (index_t c = 0; c < chains; ++c) {
@@ -191,7 +180,7 @@ struct Summing {
       }
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        const T* row = rows[from + r] + j;
+        const T* row = rows[r] + j;
         for (index_t s = 0; s < step * index_t{sizeof(T)}; s += 64) {
           __builtin_prefetch(reinterpret_cast<const char*>(row) + s + kAhead);
         }
@@ -222,15 +211,17 @@ struct Summing {
         W::store(columns.square + j + c * count, down_square[c]);
       }
     }
+    // One number from the lanes of each row's sums.
     Sums whole[kRows];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
       whole[r] = {W::horizontal(plain[r]), W::horizontal(absolute[r]), W::horizontal(square[r])};
     }
+    // The tail: fewer weights than a step of every row, one by one.
     for (int r = 0; r < kRows; ++r) {
       Sums row = whole[r];
-      for (index_t k = j; k < n; ++k) {
-        const double w = rows[from + r][k], size = w < 0 ? -w : w, w2 = w * w;
+      for (index_t k = j; k < side.n; ++k) {
+        const double w = rows[r][k], size = w < 0 ? -w : w, w2 = w * w;
         row.plain += w;
         row.absolute += size;
         row.square += w2;
@@ -238,19 +229,19 @@ struct Summing {
         columns.absolute[k] += size;
         columns.square[k] += w2;
         if constexpr (kPowers) {
-          tail.third += w2 * w;
-          tail.fourth += w2 * w2;
-          see(w, tail);
+          found.tail.third += w2 * w;
+          found.tail.fourth += w2 * w2;
+          see(w, found.tail);
         }
         count_one.one(count_one.from(from + r, k));
       }
-      into[from + r].plain += row.plain;
-      into[from + r].absolute += row.absolute;
-      into[from + r].square += row.square;
+      side.into[from + r].plain += row.plain;
+      side.into[from + r].absolute += row.absolute;
+      side.into[from + r].square += row.square;
     }
-    third_of = third;
-    fourth_of = fourth;
-    found = range;
+    found.third = third;
+    found.fourth = fourth;
+    found.range = range;
   }
 
   static Powers powers(const T* run, index_t n, double scale, double centre, std::uint32_t* counts) {
@@ -309,94 +300,6 @@ struct Summing {
   }
 
   static constexpr SumKernel<T> kernel{sums, survey, powers};
-};
-
-/// Numbers of one byte in integers, exactly.
-template <class T>
-struct SummingIntegers {
-  static constexpr index_t count = kVectorBytes / 4;
-  typedef Integers V;
-
-  static V load(const std::int32_t* p) {
-    V v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-  }
-  static void store(std::int32_t* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
-  static double horizontal(V v) {
-    std::int64_t sum = 0;
-    for (index_t l = 0; l < count; ++l) sum += v[l];
-    return static_cast<double>(sum);
-  }
-
-  static void sums(const T* const* rows, int rows_count, index_t n, IntegerColumns columns, Sums* into,
-                   std::uint32_t* counts) {
-    const auto* const* bytes = reinterpret_cast<const std::uint8_t* const*>(rows);
-    if (counts == nullptr) {
-      each_side(rows, rows_count, n, columns, into, Uncounted{});
-    } else {
-      each_side(rows, rows_count, n, columns, into, Counted<std::uint8_t>{bytes, counts});
-    }
-  }
-
-  template <class Count>
-  static void each_side(const T* const* rows, int rows_count, index_t n, IntegerColumns columns, Sums* into,
-                        Count count_one) {
-    int r = 0;
-    for (; r + kTogether <= rows_count; r += kTogether) side_by_side<kTogether>(rows, r, n, columns, into, count_one);
-    for (; r < rows_count; ++r) side_by_side<1>(rows, r, n, columns, into, count_one);
-  }
-
-  template <int kRows, class Count>
-  static void side_by_side(const T* const* rows, int from, index_t n, IntegerColumns columns, Sums* into,
-                           Count count_one) {
-    V plain[kRows] = {}, absolute[kRows] = {}, square[kRows] = {};
-    index_t j = 0;
-    for (; j + count <= n; j += count) {
-      V down = load(columns.plain + j), down_absolute = load(columns.absolute + j),
-        down_square = load(columns.square + j);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const T* row = rows[from + r] + j;
-        if (j % 64 == 0) __builtin_prefetch(reinterpret_cast<const char*>(row) + kAhead);
-        const V w = widen(row), size = w < 0 ? -w : w, w2 = square_of(size);
-        plain[r] += w;
-        absolute[r] += size;
-        square[r] += w2;
-        down += w;
-        down_absolute += size;
-        down_square += w2;
-        const auto keys = count_one.from(from + r, j);
-        count_one.template step<count>(keys);
-      }
-      store(columns.plain + j, down);
-      store(columns.absolute + j, down_absolute);
-      store(columns.square + j, down_square);
-    }
-    Sums whole[kRows];
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      whole[r] = {horizontal(plain[r]), horizontal(absolute[r]), horizontal(square[r])};
-    }
-    for (int r = 0; r < kRows; ++r) {
-      Sums row = whole[r];
-      for (index_t k = j; k < n; ++k) {
-        const std::int32_t w = rows[from + r][k], size = w < 0 ? -w : w;
-        row.plain += w;
-        row.absolute += size;
-        row.square += w * w;
-        columns.plain[k] += w;
-        columns.absolute[k] += size;
-        columns.square[k] += w * w;
-        count_one.one(count_one.from(from + r, k));
-      }
-      into[from + r].plain += row.plain;
-      into[from + r].absolute += row.absolute;
-      into[from + r].square += row.square;
-    }
-  }
-
-  static constexpr IntegerKernel<T> kernel{sums};
 };
 
 /// Two bytes to float32.
