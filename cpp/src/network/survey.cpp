@@ -118,51 +118,60 @@ class Reading {
                  [&](index_t t, int worker) { use(tiled_.at(t), parts_[static_cast<std::size_t>(t)], worker); });
   }
 
+  /// Counting and summing are two passes over each group of a tile, or one where a kernel does both together.
   void read_tile(const Tile& tile, Part& part, int worker) {
-    Counter<T>* counter = nullptr;
-    if (counting_) {
-      std::optional<Counter<T>>& mine = counters_[static_cast<std::size_t>(worker)];
-      if (!mine) mine.emplace();
-      counter = &*mine;
-    }
-    if (options_.sums) {
-      part.rows.assign(static_cast<std::size_t>(tile.rows), Sums{});
-    }
+    Counter<T>* const counter = counting_ ? &counter_of(worker) : nullptr;
     const bool powered = counting_ && !kCounted<T>;
     const double pivot = powered ? tiled_.typical(tile) : 0;
     // about zero, the sums of the rows are the first two powers; weights of fewer bytes have no powers
     const bool together = options_.sums && counting_ && pivot == 0 && kSurveyed<T>;
+    if (options_.sums) part.rows.assign(static_cast<std::size_t>(tile.rows), Sums{});
     Powers total = kNoPowers;
     Columns<T> columns(tile.cols);
     tiled_.each_group(tile, [&](index_t first, index_t rows, const Group& group) {
-      if (counting_ && !together) {
-        tiled_.each_run(group, rows, tile.cols, [&](const T* run, index_t n) {
-          if constexpr (kCounted<T>) {
-            counter->add(run, n);
-          } else {
-            network::add(kernel<T>().powers(run, n, scale_, pivot * scale_, counter->room(n)), total);
-          }
-        });
-      }
-      if (options_.sums)
+      if (counting_ && !together) count_group(group, rows, tile.cols, pivot, *counter, total);
+      if (options_.sums) {
         sum_group(group, rows, tile.cols, part.rows.data() + first, columns, together ? counter : nullptr, total);
+      }
     });
     if (options_.sums) part.columns = columns.take();
-    if (powered && together) {
-      for (const Sums& row : part.rows) {
-        total.first += row.plain;
-        total.second += row.square;
-      }
-    }
-    const double weights = static_cast<double>(tile.rows) * static_cast<double>(tile.cols);
+    if (powered && together) add_first_two(part.rows, total);
     if (powered) {
-      part.moments = Central::about(pivot * scale_, weights, total, exponent_);
+      part.moments = central(tile, pivot, total);
       part.least = total.least;
       part.most = total.most;
       part.zeros = total.zeros;
       part.finite = !std::isnan(total.first) && std::isfinite(total.least) && std::isfinite(total.most);
     }
     for (const Sums& row : part.rows) part.finite = part.finite && std::isfinite(row.absolute);
+  }
+
+  Counter<T>& counter_of(int worker) {
+    std::optional<Counter<T>>& mine = counters_[static_cast<std::size_t>(worker)];
+    return mine ? *mine : mine.emplace();
+  }
+
+  /// Counts a group's weights, and adds their powers about the pivot where they are not all counted.
+  void count_group(const Group& group, index_t rows, index_t cols, double pivot, Counter<T>& counter, Powers& total) {
+    tiled_.each_run(group, rows, cols, [&](const T* run, index_t n) {
+      if constexpr (kCounted<T>) {
+        counter.add(run, n);
+      } else {
+        network::add(kernel<T>().powers(run, n, scale_, pivot * scale_, counter.room(n)), total);
+      }
+    });
+  }
+
+  static void add_first_two(const std::vector<Sums>& rows, Powers& total) {
+    for (const Sums& row : rows) {
+      total.first += row.plain;
+      total.second += row.square;
+    }
+  }
+
+  Central central(const Tile& tile, double pivot, const Powers& total) const {
+    const double weights = static_cast<double>(tile.rows) * static_cast<double>(tile.cols);
+    return Central::about(pivot * scale_, weights, total, exponent_);
   }
 
   static void sum_group(const Group& group, index_t rows, index_t cols, Sums* into, Columns<T>& columns,
@@ -250,8 +259,7 @@ class Reading {
             network::add(kernel<T>().powers(run, n, scale_, pivot * scale_, nullptr), total);
           });
         });
-        const double weights = static_cast<double>(tile.rows) * static_cast<double>(tile.cols);
-        part.moments = Central::about(pivot * scale_, weights, total, exponent_);
+        part.moments = central(tile, pivot, total);
       });
     }
   }
