@@ -11,8 +11,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <vector>
 
 #include "check.hpp"
+#include "netassay/base/cpu.hpp"
 #include "netassay/base/view.hpp"
 
 namespace guard {
@@ -20,6 +22,34 @@ namespace guard {
 using netassay::index_t;
 
 inline const char* here = "";  // the kernel under test, for messages
+
+/// The kernels of one instruction set.
+template <class Tables>
+struct Named {
+  const char* name;
+  netassay::Isa level;
+  const Tables* tables;
+};
+
+/// Calls body(tables) for the kernels of every instruction set that may be used here.
+template <class Tables, class Body>
+void each_kernel(const std::vector<Named<Tables>>& all, Body body) {
+  for (const Named<Tables>& kernel : all) {
+    if (kernel.level > netassay::isa()) continue;
+    here = kernel.name;
+    body(*kernel.tables);
+  }
+}
+
+/// Prints which kernels each_kernel leaves out.
+template <class Tables>
+void report_skipped(const std::vector<Named<Tables>>& all) {
+  for (const Named<Tables>& kernel : all) {
+    if (kernel.level <= netassay::isa()) continue;
+    std::printf("skipped  %s: the processor, the system or NETASSAY_ISA ends at %s\n", kernel.name,
+                netassay::isa_name(netassay::isa()));
+  }
+}
 
 /// `count` values whose last byte lies before a PROT_NONE page. Before the first are fewer than a page of bytes, which
 /// the destructor finds as they were, and another such page. The values start as NaN, or as bytes that nobody wrote.

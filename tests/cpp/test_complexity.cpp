@@ -26,32 +26,16 @@ using complexity::CountKernel;
 using complexity::kTogether;
 using guard::expect;
 using guard::Guarded;
-using guard::here;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-struct Named {
-  const char* name;
-  Isa level;
-  const complexity::Kernels* tables;
-};
-
-const std::vector<Named> kAll{{"baseline", Isa::baseline, &complexity::kCountsBaseline},
+const std::vector<guard::Named<complexity::Kernels>> kAll{{"baseline", Isa::baseline, &complexity::kCountsBaseline},
 #if defined(__x86_64__)
-                              {"avx2", Isa::avx2, &complexity::kCountsAvx2},
-                              {"avx512", Isa::avx512, &complexity::kCountsAvx512}
+                                                          {"avx2", Isa::avx2, &complexity::kCountsAvx2},
+                                                          {"avx512", Isa::avx512, &complexity::kCountsAvx512}
 #endif
 };
-
-template <class Body>
-void each(Body body) {
-  for (const Named& kernel : kAll) {
-    if (kernel.level > isa()) continue;
-    here = kernel.name;
-    body(*kernel.tables);
-  }
-}
 
 template <class U>
 const CountKernel<U>& of(const complexity::Kernels& tables) {
@@ -128,7 +112,7 @@ void runs_of(const complexity::Kernels& tables) {
 }
 
 void runs() {
-  each([](const complexity::Kernels& tables) {
+  guard::each_kernel(kAll, [](const complexity::Kernels& tables) {
     runs_of<double>(tables);
     runs_of<float>(tables);
     runs_of<bf16>(tables);
@@ -174,7 +158,7 @@ void columns_of(const complexity::Kernels& tables) {
 }
 
 void columns() {
-  each([](const complexity::Kernels& tables) {
+  guard::each_kernel(kAll, [](const complexity::Kernels& tables) {
     columns_of<double>(tables);
     columns_of<float>(tables);
     columns_of<bf16>(tables);
@@ -250,7 +234,7 @@ void sums_of(const complexity::Kernels& tables) {
 }
 
 void sums() {
-  each([](const complexity::Kernels& tables) {
+  guard::each_kernel(kAll, [](const complexity::Kernels& tables) {
     sums_of<double>(tables);
     sums_of<float>(tables);
     sums_of<bf16>(tables);
@@ -297,7 +281,7 @@ void windows_of(const complexity::Kernels& tables) {
 }
 
 void windows() {
-  each([](const complexity::Kernels& tables) {
+  guard::each_kernel(kAll, [](const complexity::Kernels& tables) {
     windows_of<double>(tables);
     windows_of<float>(tables);
     windows_of<bf16>(tables);
@@ -325,7 +309,7 @@ void signs_of(const complexity::Kernels& tables) {
 }
 
 void signs() {
-  each([](const complexity::Kernels& tables) {
+  guard::each_kernel(kAll, [](const complexity::Kernels& tables) {
     signs_of<double>(tables);
     signs_of<float>(tables);
     signs_of<bf16>(tables);
@@ -351,7 +335,7 @@ void all_numbers_of(const complexity::Kernels& tables) {
 }
 
 void all_numbers() {
-  each([](const complexity::Kernels& tables) {
+  guard::each_kernel(kAll, [](const complexity::Kernels& tables) {
     all_numbers_of<bf16>(tables);
     all_numbers_of<f16>(tables);
   });

@@ -34,11 +34,7 @@ using netassay::stats::index_t;
 // ---- the kernels -------------------------------------------------------------------------------------------------
 
 template <class W>
-struct Named {
-  const char* name;
-  Isa level;
-  const ScatterKernel<W>* table;
-};
+using Named = guard::Named<ScatterKernel<W>>;
 
 template <class W>
 std::vector<Named<W>> all_kernels();
@@ -72,33 +68,11 @@ bool splits_values(const ScatterKernel<W>& kernel) {
 #endif
 }
 
-template <class W>
-std::vector<Named<W>> kernels() {
-  std::vector<Named<W>> offered;
-  for (const Named<W>& kernel : all_kernels<W>()) {
-    if (kernel.level <= isa()) offered.push_back(kernel);
-  }
-  return offered;
-}
-
-void report_skipped() {
-  for (const Named<float>& kernel : all_kernels<float>()) {
-    if (kernel.level <= isa()) continue;
-    std::printf("skipped  %s: the processor, the system or NETASSAY_ISA ends at %s\n", kernel.name, isa_name(isa()));
-  }
-}
-
 /// Calls body(kernel) for every kernel of either width.
 template <class Body>
 void each(Body body) {
-  for (const Named<float>& kernel : kernels<float>()) {
-    here = kernel.name;
-    body(*kernel.table);
-  }
-  for (const Named<double>& kernel : kernels<double>()) {
-    here = kernel.name;
-    body(*kernel.table);
-  }
+  guard::each_kernel(all_kernels<float>(), body);
+  guard::each_kernel(all_kernels<double>(), body);
 }
 
 template <class... Parts>
@@ -588,7 +562,7 @@ void guards() {
 
 int main() {
   guard::report_faults();
-  report_skipped();
+  guard::report_skipped(all_kernels<float>());
   return check::run({
       {"a guarded buffer notices writes behind it and before it", guards},
       {"measure: sums about the first row, and whether values are bfloat16", measures},

@@ -25,7 +25,6 @@ namespace {
 using namespace netassay;
 using guard::expect;
 using guard::Guarded;
-using guard::here;
 using network::ColumnSums;
 using network::kTable;
 using network::kTables;
@@ -38,27 +37,12 @@ using network::Sums;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-struct Named {
-  const char* name;
-  Isa level;
-  const SumKernels* tables;
-};
-
-const std::vector<Named> kAll{{"baseline", Isa::baseline, &network::kSumsBaseline},
+const std::vector<guard::Named<SumKernels>> kAll{{"baseline", Isa::baseline, &network::kSumsBaseline},
 #if defined(__x86_64__)
-                              {"avx2", Isa::avx2, &network::kSumsAvx2},
-                              {"avx512", Isa::avx512, &network::kSumsAvx512}
+                                                 {"avx2", Isa::avx2, &network::kSumsAvx2},
+                                                 {"avx512", Isa::avx512, &network::kSumsAvx512}
 #endif
 };
-
-template <class Body>
-void each(Body body) {
-  for (const Named& kernel : kAll) {
-    if (kernel.level > isa()) continue;
-    here = kernel.name;
-    body(*kernel.tables);
-  }
-}
 
 const std::vector<index_t> kSizes{1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 97, 255, 256};
 
@@ -195,7 +179,7 @@ void sums_of_keys(const SumKernels& tables) {
 }
 
 void sums() {
-  each([](const SumKernels& tables) {
+  guard::each_kernel(kAll, [](const SumKernels& tables) {
     sums_of<double, std::uint64_t>(tables.f64);
     sums_of<float, std::uint32_t>(tables.f32);
     sums_of_keys(tables);
@@ -203,7 +187,7 @@ void sums() {
 }
 
 void integer_sums() {
-  each([](const SumKernels& tables) {
+  guard::each_kernel(kAll, [](const SumKernels& tables) {
     integer_sums_of(tables.i8);
     integer_sums_of(tables.u8);
   });
@@ -243,14 +227,14 @@ void powers_of(const SumKernel<T>& kernel) {
 }
 
 void powers() {
-  each([](const SumKernels& tables) {
+  guard::each_kernel(kAll, [](const SumKernels& tables) {
     powers_of<double, std::uint64_t>(tables.f64);
     powers_of<float, std::uint32_t>(tables.f32);
   });
 }
 
 void widening() {
-  each([](const SumKernels& tables) {
+  guard::each_kernel(kAll, [](const SumKernels& tables) {
     std::vector<std::uint16_t> all(65536);
     std::iota(all.begin(), all.end(), std::uint16_t{0});
     std::vector<float> brain(all.size()), half(all.size());

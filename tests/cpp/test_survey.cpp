@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <limits>
 #include <memory>
 #include <random>
@@ -25,46 +24,30 @@ using namespace netassay;
 using namespace netassay::graph;
 using guard::expect;
 using guard::Guarded;
-using guard::here;
 using netassay::graph::index_t;
 
 constexpr index_t kMostKeys = 200;
 
 // ---- the kernels -------------------------------------------------------------------------------------------------
 
-struct Named {
-  const char* name;
-  Isa level;
-  const SurveyKernels* tables;
-};
-
-const std::vector<Named> kAll{{"baseline", Isa::baseline, &kSurveyBaseline},
+const std::vector<guard::Named<SurveyKernels>> kAll{{"baseline", Isa::baseline, &kSurveyBaseline},
 #if defined(__x86_64__)
-                              {"avx2", Isa::avx2, &kSurveyAvx2},
-                              {"avx512", Isa::avx512, &kSurveyAvx512}
+                                                    {"avx2", Isa::avx2, &kSurveyAvx2},
+                                                    {"avx512", Isa::avx512, &kSurveyAvx512}
 #endif
 };
-
-void report_skipped() {
-  for (const Named& kernel : kAll) {
-    if (kernel.level <= isa()) continue;
-    std::printf("skipped  %s: the processor, the system or NETASSAY_ISA ends at %s\n", kernel.name, isa_name(isa()));
-  }
-}
 
 /// Calls body.operator()<sign>(kernel, name of the format) for every format of every kernel.
 template <class Body>
 void each(Body body) {
-  for (const Named& kernel : kAll) {
-    if (kernel.level > isa()) continue;
-    here = kernel.name;
-    body.template operator()<Sign::bit>(kernel.tables->f64, "f64");
-    body.template operator()<Sign::bit>(kernel.tables->f32, "f32");
-    body.template operator()<Sign::bit>(kernel.tables->f16, "f16");
-    body.template operator()<Sign::bit>(kernel.tables->f8, "f8");
-    body.template operator()<Sign::twos_complement>(kernel.tables->i8, "i8");
-    body.template operator()<Sign::none>(kernel.tables->u8, "u8");
-  }
+  guard::each_kernel(kAll, [&](const SurveyKernels& tables) {
+    body.template operator()<Sign::bit>(tables.f64, "f64");
+    body.template operator()<Sign::bit>(tables.f32, "f32");
+    body.template operator()<Sign::bit>(tables.f16, "f16");
+    body.template operator()<Sign::bit>(tables.f8, "f8");
+    body.template operator()<Sign::twos_complement>(tables.i8, "i8");
+    body.template operator()<Sign::none>(tables.u8, "u8");
+  });
 }
 
 // ---- rows --------------------------------------------------------------------------------------------------------
@@ -269,7 +252,7 @@ void magnitudes() {
 
 int main() {
   guard::report_faults();
-  report_skipped();
+  guard::report_skipped(kAll);
   return check::run({
       {"a key is the magnitude of what is stored", magnitudes},
       {"survey: the keys above the bounds, row by row, and the largest of each row", surveys},
