@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netassay import algebra
-from netassay.sources.passes import count_paths
+from netassay.sources.passes.counts import count_paths
 from netassay.sources.traced.graph import trace
 from python import architectures
 from python.models import one_thread  # noqa: F401

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netassay import DomainError, NonFinite, UnsupportedLayout
-from netassay.sources import passes as pathsums
+from netassay.sources.passes.norm.norm import path_norm as path_norm_of
 from netassay.sources.traced.graph import trace
 from python import architectures
 from python.models import one_thread  # noqa: F401
@@ -27,7 +27,7 @@ ORDERS = (1, 2, 1.5, 0.5)
 
 
 def path_norm(model: nn.Module, *inputs: Tensor, q: float = 1) -> float:
-    return pathsums.path_norm(trace(model, inputs, function="test"), q, "test")
+    return path_norm_of(trace(model, inputs, function="test"), q, "test")
 
 
 def near(expected: float) -> Any:

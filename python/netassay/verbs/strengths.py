@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from netassay.network import NodeStrengths
-from netassay.sources.passes import strengths
+from netassay.sources.passes.strengths.strengths import strengths
 from netassay.sources.traced.graph import trace
 
 if TYPE_CHECKING:
@@ -49,4 +49,4 @@ def node_strengths(model: nn.Module, example_input: Any, *, batch_axis: int = 0)
     [[2.0, -2.0], [-0.5]]
     """
     traced = trace(model, example_input, function="node_strengths", batch_axis=batch_axis)
-    return strengths.strengths(traced, "node_strengths")
+    return strengths(traced, "node_strengths")

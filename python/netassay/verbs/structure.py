@@ -10,7 +10,8 @@ from netassay import algebra
 from netassay.base.errors import NothingObserved
 from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import layers as _layers
-from netassay.sources import passes as pathsums
+from netassay.sources.passes.counts import count_paths
+from netassay.sources.passes.norm.norm import path_norm as _path_norm
 from netassay.sources.traced.graph import Traced, trace
 from netassay.verbs.provenance import provenance
 
@@ -46,7 +47,7 @@ def measure_structure(
         cannot be followed; strict. NothingObserved: no operation in it.
     """
     traced = trace(model, example_input, function="measure_structure", batch_axis=batch_axis, strict=strict)
-    counts = pathsums.count_paths(traced) if exact else {}
+    counts = count_paths(traced) if exact else {}
     network = algebra.measure(traced.graph, strict=strict, exact=counts)
     rows = tuple(_rows(traced.graph, network))
     if not rows:
@@ -86,7 +87,7 @@ def path_norm(model: nn.Module, example_input: Any, q: float = 1, *, batch_axis:
     Source: Neyshabur, Tomioka, Srebro 2015 (arXiv 1503.00036); for graphs, Gonon et al. 2023 (arXiv 2310.01225).
     """
     traced = trace(model, example_input, function="path_norm", batch_axis=batch_axis, strict=True)
-    return pathsums.path_norm(traced, q, "path_norm")
+    return _path_norm(traced, q, "path_norm")
 
 
 def _rows(graph: algebra.LayerGraph, network: algebra.NetworkAlgebra) -> Iterator[Row]:

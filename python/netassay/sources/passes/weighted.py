@@ -55,6 +55,12 @@ class Weighted(Pass):
             raise NonFinite(f"{self.function}: got a NaN or an infinity in {name!r}, expected finite values")
         return tensor.double()
 
+    def number(self, value: float) -> Tensor:
+        """A number as a constant of the pass."""
+        import torch
+
+        return torch.tensor(float(value), dtype=torch.float64, device="cpu")
+
     def _stored(self, node: fx.Node) -> Tensor:
         tensor = super()._stored(node)
         if node not in self._checked and tensor.is_floating_point() and not _finite(tensor):

@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from netassay.algebra.operations.unitwise import IDENTITIES
 from netassay.sources.passes import windows
 from netassay.sources.passes.engine import Step
+from netassay.sources.passes.norm.engine import Norms, Rule
 from netassay.sources.passes.sums import Lost, Sums, Value, joined, scaled
 from netassay.sources.passes.weighted import BATCH_NORMS, own_statistics
 from netassay.sources.traced.nodes import tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
-
-    from netassay.sources.passes.norm.norm import Norms
 
 
 def identity(norms: Norms, step: Step) -> Value:
@@ -114,12 +114,6 @@ def _maximum(norms: Norms, step: Step) -> Sums:
     return joined([term for term in terms if term is not None], step.shape)
 
 
-def number(value: float) -> Tensor:
-    import torch
-
-    return torch.tensor(float(value), dtype=torch.float64, device="cpu")
-
-
 def _scale(norms: Norms, step: Step) -> Sums:
     """A product with a constant, or a quotient by one."""
     import torch
@@ -132,7 +126,7 @@ def _scale(norms: Norms, step: Step) -> Sums:
         norms.refuse(step, "it rounds")
     (entering,) = [s for s in sums if s is not None]
     other = values[sums.index(None)]
-    constant = norms.values(other) if isinstance(other, torch.fx.Node) else number(other)
+    constant = norms.values(other) if isinstance(other, torch.fx.Node) else norms.number(other)
     if step.op not in ("mul", "multiply"):
         if sums[0] is None:
             norms.refuse(step, "it divides by what depends on the input")
@@ -176,10 +170,10 @@ def _addmm(norms: Norms, step: Step) -> Sums:
     return joined([term for term in terms if term is not None], step.shape)
 
 
-def _windowed(function: Callable[[Step, Sums], Sums], averages: bool) -> Callable[[Norms, Step], Value]:
+def _windowed(function: Callable[[Step, Sums], Sums], averages: bool) -> Rule:
     """The sum over a window; of an average each unit has the weight 1 / k."""
 
-    def handler(norms: Norms, step: Step) -> Value:
+    def rule(norms: Norms, step: Step) -> Value:
         entering = norms.read(step.reads[0])
         if entering is None:
             norms.refuse(step)
@@ -190,7 +184,7 @@ def _windowed(function: Callable[[Step, Sums], Sums], averages: bool) -> Callabl
         several = tuple(total if elements else Lost("it depends on values") for elements in step.call.elements)
         return several if len(several) > 1 else total
 
-    return handler
+    return rule
 
 
 def _extreme(norms: Norms, step: Step) -> Value:
@@ -208,9 +202,10 @@ def _interpolated(norms: Norms, step: Step) -> Sums:
     return windows.interpolated(step, entering, lambda matrix: matrix.abs() ** norms.q)
 
 
-def _handlers() -> Mapping[str, Callable[[Norms, Step], Value]]:
+def _rules() -> Mapping[str, Rule]:
     each = [(kind, axes) for kind in ("max", "avg") for axes in (1, 2, 3)]
-    table: dict[str, Callable[[Norms, Step], Value]] = {
+    table: dict[str, Rule] = {
+        " ".join(IDENTITIES): identity,
         "relu abs": identity,
         "leaky_relu prelu rrelu rrelu_with_noise threshold clamp_min clamp clip": _bounded,
         "linear conv1d conv2d conv3d convolution _convolution conv_transpose1d conv_transpose2d conv_transpose3d": (
@@ -232,7 +227,7 @@ def _handlers() -> Mapping[str, Callable[[Norms, Step], Value]]:
         **{f"adaptive_{kind}_pool{axes}d": _windowed(windows.adaptive_pool, kind == "avg") for kind, axes in each},
         **{f"max_pool{axes}d_with_indices": _windowed(windows.pool, False) for axes in (1, 2, 3)},
     }
-    return {op: handler for ops, handler in table.items() for op in ops.split()}
+    return {op: rule for ops, rule in table.items() for op in ops.split()}
 
 
-HANDLERS = _handlers()
+RULES = _rules()

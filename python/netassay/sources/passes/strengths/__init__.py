@@ -1,5 +1,1 @@
 """The strengths of a model's nodes, from a traced run: what every affine call's links weigh, in and out."""
-
-from netassay.sources.passes.strengths.engine import strengths
-
-__all__ = ["strengths"]

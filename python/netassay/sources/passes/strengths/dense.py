@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from netassay.sources.passes.engine import Step
 from netassay.sources.passes.strengths import reasons, weights
+from netassay.sources.passes.strengths.engine import Strengths
 from netassay.sources.passes.strengths.links import POWERS, Links, Power, along
 from netassay.sources.passes.strengths.units import Layout
 from netassay.sources.passes.sums import Value
@@ -13,8 +14,6 @@ from netassay.sources.traced.nodes import operation_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from netassay.sources.passes.strengths.engine import Strengths
 
 
 def weighted(engine: Strengths, step: Step) -> Value:

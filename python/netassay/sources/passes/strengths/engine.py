@@ -7,17 +7,15 @@ makes a new leaf. Its links into the new nodes are f(1); T^T 1 goes back along t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from netassay.algebra.graph import Call
 from netassay.algebra.operations.unitwise import IDENTITIES
-from netassay.base.errors import NetassayError, NonFinite
-from netassay.network import FLAGS, NodeLayer, NodeStrengths, Unlinked
+from netassay.base.errors import NetassayError
+from netassay.network import Unlinked
 from netassay.sources.passes.engine import Step
-from netassay.sources.passes.strengths import reasons, rules
+from netassay.sources.passes.strengths import reasons
 from netassay.sources.passes.strengths.links import POWERS, Links
 from netassay.sources.passes.strengths.units import Layout, Units
 from netassay.sources.passes.sums import Lost, Sums, Value, Varies
@@ -28,48 +26,14 @@ from netassay.sources.traced.nodes import tensors_of
 if TYPE_CHECKING:
     from torch import Tensor, fx
 
-
-def strengths(traced: Traced, function: str = "node_strengths") -> NodeStrengths:
-    """The strengths of all node layers of a model with values, in float64 on the CPU.
-
-    Raises:
-        NonFinite: a parameter with a NaN or an infinity, or sums beyond float64. UnsupportedLayout: a model on the meta
-        device.
-    """
-    import torch
-
-    graph = traced.graph
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast("cpu", enabled=False),
-        np.errstate(over="ignore", invalid="ignore"),
-    ):
-        engine = Strengths(traced, function)
-        outputs = {place: value for place, value in engine.walk() if place in graph.outputs}
-        for value in outputs.values():
-            engine.leave(value)
-    recorded = "recorded on this input: where a branch depends on values, the one it took is measured"
-    return NodeStrengths(
-        layers=tuple(_checked(units.result(tuple(FLAGS)), function) for units in engine.layers if units.stands),
-        data_dependent=tuple(engine.data_dependent),
-        unknown=tuple(engine.unknown),
-        notes=(*graph.notes, *([recorded] if graph.input_specific else [])),
-        model=graph.model,
-    )
-
-
-def _checked(layer: NodeLayer, function: str) -> NodeLayer:
-    """Where the sums of squares are finite the others are."""
-    for squares in (layer.incoming_squared, layer.outgoing_squared):
-        if squares is not None and not np.isfinite(squares).all():
-            got = f"links of {layer.name!r} whose sums lie beyond float64"
-            raise NonFinite(f"{function}: got {got}, expected smaller weights")
-    return layer
+Rule: TypeAlias = "Callable[[Strengths, Step], Value]"
 
 
 class Strengths(Weighted):
     """The pass: values are `Sums` whose tensor says of each element which sample's node it is, 0 where it is none.
+
+    Args:
+        rules: operation -> what it does to nodes; one without a rule is moved, kept or unlinked, by its form.
 
     Attributes:
         layers: node layers so far, in the order of the run.
@@ -77,8 +41,9 @@ class Strengths(Weighted):
         folded_sums: additions of a constant that are the bias of the layer before them.
     """
 
-    def __init__(self, traced: Traced, function: str) -> None:
+    def __init__(self, traced: Traced, function: str, rules: Mapping[str, Rule]) -> None:
         super().__init__(traced, function)
+        self._rules = rules
         self.layers: list[Units] = []
         self.data_dependent: list[Unlinked] = []
         self.unknown: list[Unlinked] = []
@@ -171,7 +136,7 @@ class Strengths(Weighted):
             return self.read(next(n for n in step.reads if self.read(n) is not None))
         if why := reasons.of(step.op):
             return self.data_dependent_nodes(step, why)
-        rule = rules.RULES.get(step.op)
+        rule = self._rules.get(step.op)
         if rule is not None:
             return rule(self, step)
         if step.op in IDENTITIES or step.leaf.form == "unit":
@@ -320,11 +285,6 @@ class Strengths(Weighted):
         call = self.traced.graph.calls[self.traced.places[node]]
         named = [tensor.name for tensor in call.tensors if tensor.name is not None]
         return named[0] if named else call.name
-
-    def number(self, value: float) -> Tensor:
-        import torch
-
-        return torch.tensor(float(value), dtype=torch.float64, device="cpu")
 
     def _stored(self, node: fx.Node) -> Tensor:
         """Parameters are checked here; what a buffer holds may be a mask."""

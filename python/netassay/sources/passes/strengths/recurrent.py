@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netassay.sources.passes.engine import Step
+from netassay.sources.passes.strengths.engine import Strengths
 from netassay.sources.passes.strengths.links import POWERS
 from netassay.sources.passes.strengths.units import Layout
 from netassay.sources.passes.strengths.weights import linear
@@ -14,8 +15,6 @@ from netassay.sources.passes.sums import Sums, Value, Varies
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
-
-    from netassay.sources.passes.strengths.engine import Strengths
 
 GATED = "gates multiply its states: its weights are dense layers into the gates"
 _PACKED = "which steps a sequence has depends on the input"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from netassay.base.errors import NonFinite
 from netassay.sources.passes import windows
 from netassay.sources.passes.engine import Step
 from netassay.sources.passes.strengths import dense, reasons
+from netassay.sources.passes.strengths.engine import Rule, Strengths
 from netassay.sources.passes.strengths.links import POWERS, Links, Power, along, square
 from netassay.sources.passes.strengths.recurrent import cell, recurrent
 from netassay.sources.passes.sums import Sums, Value, zeros_like
@@ -16,10 +17,6 @@ from netassay.sources.passes.weighted import BATCH_NORMS, own_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
-
-    from netassay.sources.passes.strengths.engine import Strengths
-
-Rule: TypeAlias = "Callable[[Strengths, Step], Value]"
 
 
 def _batch_norm(engine: Strengths, step: Step) -> Value:
