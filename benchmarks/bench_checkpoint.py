@@ -30,7 +30,7 @@ TIMES, SPARE = 3, 200e6
 CHILD = """
 import sys
 import netassay, netassay.verbs.weights
-import netassay.report, netassay.persistence, netassay.sources.checkpoint, netassay.sources.safetensors
+import netassay.report, netassay.persistence, netassay.sources.checkpoint.checkpoint
 def peak():  # ru_maxrss would count the parent too
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()

@@ -101,7 +101,7 @@ def test_safetensors_need_no_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.modules["torch"] = None
-from netassay.sources.checkpoint import open_checkpoint
+from netassay.sources.checkpoint.checkpoint import open_checkpoint
 for source in ({str(path)!r}, {str(tmp_path)!r}, {str(tmp_path / "m-1.safetensors")!r}):
     with open_checkpoint(source) as found:
         assert found.read(found.weights[0]).array.sum() == 15

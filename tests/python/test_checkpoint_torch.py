@@ -248,7 +248,7 @@ def test_without_torch_a_file_of_torchs_says_what_to_install(tmp_path: Path) -> 
     code = f"""
 import sys
 sys.modules["torch"] = None
-from netassay.sources.checkpoint import open_checkpoint
+from netassay.sources.checkpoint.checkpoint import open_checkpoint
 try:
     open_checkpoint({str(path)!r})
 except ImportError as error:

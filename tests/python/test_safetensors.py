@@ -269,7 +269,7 @@ def test_a_file_truncated_after_it_was_opened_is_an_error_and_no_signal(path: Pa
 import os, sys
 import numpy as np
 from netassay import CorruptCheckpoint
-from netassay.sources.safetensors import SafetensorsFile
+from netassay.sources.checkpoint.safetensors import SafetensorsFile
 file = SafetensorsFile(sys.argv[1])
 os.truncate(sys.argv[1], 1_000_000)
 try:
@@ -337,7 +337,7 @@ def test_an_open_file_is_closed_when_its_header_is_refused(path: Path) -> None:
 BIG = """
 import resource, sys
 from netassay import CorruptCheckpoint
-from netassay.sources.safetensors import SafetensorsFile
+from netassay.sources.checkpoint.safetensors import SafetensorsFile
 SafetensorsFile(sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

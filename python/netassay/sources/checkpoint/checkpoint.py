@@ -18,7 +18,10 @@ from typing import Any
 from netassay.base import memory as _memory
 from netassay.base.arrays import View
 from netassay.base.errors import LimitExceeded, UnsupportedLayout
-from netassay.sources.checkpoint import judge, tensors
+from netassay.sources.checkpoint import judge, names
+from netassay.sources.checkpoint.modules import Module
+from netassay.sources.checkpoint.paths import open_path
+from netassay.sources.checkpoint.statedict import StateDict
 from netassay.sources.checkpoint.tensors import Found, Source
 
 
@@ -78,7 +81,7 @@ class Checkpoint:
     """
 
     def __init__(self, source: Source, name: str, function: str, *, strip: bool = True) -> None:
-        found, prefixes = tensors.strip(source.found) if strip else (tuple(source.found), ())
+        found, prefixes = names.strip(source.found) if strip else (tuple(source.found), ())
         self._source: Source | None = source
         self._function = function
         self.source = name
@@ -88,7 +91,7 @@ class Checkpoint:
         self.resident = source.resident
         groups = judge.judge(found, source.quantised)
         weights = [group for group in groups if not group.reason]
-        layers = judge.layers((group.found.name, tensors.layer_of(group.found.name)) for group in weights)
+        layers = names.layers((group.found.name, names.layer_of(group.found.name)) for group in weights)
         self._found = {group.found.name: group.found for group in weights}
         self.weights: Sequence[Stored] = tuple(_stored(group, layers[group.found.name]) for group in weights)
         self.skipped: Sequence[Skip] = tuple(
@@ -160,7 +163,7 @@ def _cost(found: Found) -> int:
 
 def _stored(group: judge.Group, layer: str) -> Stored:
     found = group.found
-    aliases = tuple(dict.fromkeys(tensors.layer_of(other.name) for other in group.others))
+    aliases = tuple(dict.fromkeys(names.layer_of(other.name) for other in group.others))
     what = (found.dtype, found.shape, found.nbytes, found.kind, found.transposed, found.groups)
     return Stored(found.name, layer, tuple(alias for alias in aliases if alias != layer), *what)
 
@@ -199,12 +202,8 @@ def open_checkpoint(source: Any, *, memory: float | None = None, function: str =
 
 def _open(source: Any, memory: float, function: str) -> Checkpoint:
     if isinstance(source, (str, os.PathLike)):
-        from netassay.sources.checkpoint.paths import open_path
-
         path = os.fsdecode(source)
         return Checkpoint(open_path(path, memory, function), path, function)
-    from netassay.sources.checkpoint.modules import Module, StateDict
-
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.nn.Module):
         return Checkpoint(Module(source, function), type(source).__name__, function, strip=False)

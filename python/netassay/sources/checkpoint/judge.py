@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from netassay.base.arrays import WEIGHTS
@@ -125,10 +125,3 @@ class _Scaled:
         if self.whole:
             return f"quantised: {self.whole} says so"
         return f"{found.dtype}: not a weight" if found.dtype not in WEIGHTS else ""
-
-
-def layers(names: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Tensor name -> report name, given (tensor name, layer it would be); one that is taken keeps its whole name."""
-    several = list(names)
-    whole = {name for name, _ in several}
-    return {name: name if layer != name and layer in whole else layer for name, layer in several}

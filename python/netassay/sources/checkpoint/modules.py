@@ -1,4 +1,4 @@
-"""Tensors that are in memory: a state_dict, or a module, which also says what each of its tensors is for."""
+"""The tensors of a module, which also says what each of them is for."""
 
 from __future__ import annotations
 
@@ -15,22 +15,6 @@ from netassay.sources.checkpoint.tensors import Found, Source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-class StateDict(Source):
-    """The tensors of a mapping."""
-
-    def __init__(self, mapping: Mapping[Any, Any], function: str) -> None:
-        self._function = function
-        self.wrappers, state = tensors.unwrap(mapping, f"{function}: state_dict")
-        self.found = tuple(tensors.describe(name, value) for name, value in tensors.named(state).items())
-        self.notes = tensors.left_out(mapping, self.wrappers, state)
-
-    def read(self, found: Found, threads: int | None) -> View:
-        return arrays.weight_view(found.handle, f"{self._function}: {found.name}")
-
-    def close(self) -> None:
-        self.found = ()
 
 
 class Module(Source):

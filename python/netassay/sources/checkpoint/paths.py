@@ -13,7 +13,7 @@ from functools import partial
 
 from netassay.base.errors import CorruptCheckpoint, UnsupportedLayout
 from netassay.sources.checkpoint import shards
-from netassay.sources.checkpoint.tensorfiles import Buffer, TensorFile
+from netassay.sources.checkpoint.safetensors import Buffer, TensorFile
 from netassay.sources.checkpoint.tensors import Source, listed
 from netassay.sources.checkpoint.torchfiles import ARCHIVE, MAGIC, TorchFile
 

@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from netassay import _core
-from netassay.base import files
+from netassay.base import arrays, files
 from netassay.base import threads as thread_counts
-from netassay.base.errors import ShapeError
+from netassay.base.arrays import View
+from netassay.base.errors import CorruptCheckpoint, ShapeError, UnsupportedLayout
+from netassay.sources.checkpoint.tensors import Found, Source, shown
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
-
-__all__ = ["Entry", "SafetensorsFile"]
 
 #: The format's tags that have a common name; any other stands for itself (F4, F6_E2M3, F8_E8M0, ...).
 _DTYPES = {
@@ -168,3 +170,60 @@ class SafetensorsFile:
 
     def __repr__(self) -> str:
         return f"SafetensorsFile({self.path!r}): {len(self)} tensors, {self.size} bytes"
+
+
+class Buffer:
+    """The one place that tensors are read into."""
+
+    def __init__(self) -> None:
+        self._bytes: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        if self._bytes.size < nbytes:
+            self._bytes = np.empty(0, np.uint8)  # the old one goes before the new one comes
+            self._bytes = np.empty(nbytes, np.uint8)
+        return self._bytes[:nbytes]
+
+
+class TensorFile(Source):
+    """The tensors of a safetensors file."""
+
+    def __init__(self, path: str, buffer: Buffer, function: str) -> None:
+        self._function, self._buffer = function, buffer
+        with self._named_errors():
+            self._file = SafetensorsFile(path)
+        try:
+            if "netassay.state" in self._file.metadata:
+                raise UnsupportedLayout(f"{function}: {path}: got a state file of netassay's, expected a checkpoint")
+            with self._named_errors():
+                self.found = tuple(_found(entry) for entry in self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        self.sizes = (self._file.size,)
+        marked = [key for key in self._file.metadata if "quant" in key.lower()]
+        self.quantised = f"its metadata ({shown(marked[0])})" if marked else ""
+
+    def read(self, found: Found, threads: int | None) -> View:
+        entry = found.handle
+        out = self._buffer.take(entry.end - entry.begin)
+        with self._named_errors():
+            self._file.read(entry, out, threads=threads)
+        array = out.view(np.dtype(arrays.CARRIERS[found.dtype]).newbyteorder("<")).reshape(found.shape)
+        return arrays.weight_view(View(array, found.dtype), f"{self._function}: {found.name}")
+
+    def close(self) -> None:
+        self._file.close()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Errors begin with the function that was called."""
+        try:
+            yield
+        except CorruptCheckpoint as error:
+            raise CorruptCheckpoint(f"{self._function}: {str(error).removeprefix('safetensors: ')}") from error
+
+
+def _found(entry: Entry) -> Found:
+    region: Hashable = (entry.begin, entry.end) if entry.end > entry.begin else entry.name
+    return Found(entry.name, entry.dtype, tuple(entry.shape), region, entry)

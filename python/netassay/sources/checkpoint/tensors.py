@@ -1,18 +1,15 @@
-"""One tensor as its source describes it, the names it goes by, and which of its elements are whose."""
+"""One tensor as its source describes it, and which elements are whose."""
 
 from __future__ import annotations
 
 import math
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from netassay.base import arrays
 from netassay.base.arrays import View
-from netassay.base.errors import UnsupportedLayout
-from netassay.sources.layers import ROOT
 
 #: Bytes of one element; what is not here is never read.
 ITEMSIZE = {
@@ -22,11 +19,6 @@ ITEMSIZE = {
     **dict.fromkeys(("bfloat16", "float16", "int16", "uint16"), 2),
     **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "int8", "uint8", "bool"), 1),
 }
-
-#: What data-parallel and compile wrappers put before every name of a state_dict.
-_PREFIXES = ("module.", "_orig_mod.")
-#: Under what keys training scripts save a state_dict, the most telling first; a file's other keys are not descended.
-_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params", "weights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,86 +81,6 @@ class Source(ABC):
 
     def close(self) -> None:  # noqa: B027 - most hold none
         """Lets go of files."""
-
-
-def layer_of(name: str) -> str:
-    """The report's name of a tensor: `a.b.weight` is layer `a.b`, any other keeps its whole name."""
-    return ROOT if name == "weight" else name.removesuffix(".weight")
-
-
-def strip(several: Sequence[Found]) -> tuple[tuple[Found, ...], tuple[str, ...]]:
-    """The tensors without what wrappers have put before the name of every one with axes, and those prefixes.
-
-    A tensor without axes may be a counter that stands beside a wrapped model.
-    """
-    prefixes: list[str] = []
-    names = [found.name for found in several if found.shape]
-    while names:
-        start = "".join(prefixes)
-        prefix = next((p for p in _PREFIXES if all(name.startswith(start + p) for name in names)), None)
-        if prefix is None:
-            break
-        prefixes.append(prefix)
-    start = "".join(prefixes)
-    return tuple(replace(found, name=found.name.removeprefix(start)) for found in several), tuple(prefixes)
-
-
-def is_array(value: object) -> bool:
-    """Whether it is a tensor or a numpy array."""
-    numpy = sys.modules.get("numpy")
-    return arrays.is_tensor(value) or (numpy is not None and isinstance(value, numpy.ndarray))
-
-
-def unwrap(value: object, what: str) -> tuple[tuple[str, ...], Mapping[Any, Any]]:
-    """The state_dict in what a training script saved, and the keys that lead to it.
-
-    Raises:
-        UnsupportedLayout: there is none, or several of equal standing.
-    """
-    path: list[str] = []
-    while isinstance(value, Mapping) and len(path) < 8:
-        inner = {key: v for key, v in value.items() if isinstance(v, Mapping) and _holds(v)}
-        key = next((key for key in _KEYS if key in inner), None)
-        if key is None and any(is_array(v) for v in value.values()):
-            return tuple(path), value
-        if key is None and len(inner) > 1:
-            several = listed(sorted(map(str, inner)))
-            raise UnsupportedLayout(
-                f"{what}: got several groups of tensors ({several}), expected one: pass one of them"
-            )
-        if key is None and not inner:
-            break
-        key = next(iter(inner)) if key is None else key
-        path.append(str(key))
-        value = inner[key]
-    got = f"a {type(value).__name__}" + (
-        f" of {listed(map(str, value)) or 'nothing'}" if isinstance(value, Mapping) else ""
-    )
-    raise UnsupportedLayout(f"{what}: got {got}, expected a state_dict: names of tensors")
-
-
-def _holds(value: Mapping[Any, Any], depth: int = 0) -> bool:
-    if any(is_array(v) for v in value.values()):
-        return True
-    inner = (value.get(key) for key in _KEYS)
-    return depth < 4 and any(isinstance(v, Mapping) and _holds(v, depth + 1) for v in inner)
-
-
-def named(state: Mapping[Any, Any]) -> dict[str, Any]:
-    """The tensors of a state_dict."""
-    return {str(key): value for key, value in state.items() if is_array(value)}
-
-
-def left_out(mapping: Mapping[Any, Any], keys: Iterable[str], state: Mapping[Any, Any]) -> tuple[str, ...]:
-    """What of a saved mapping is no tensor of the state_dict under `keys`, in sentences."""
-    notes = []
-    for key in keys:
-        if beside := [str(other) for other in mapping if str(other) != key]:
-            notes.append(f"left out beside {shown(key)}: {listed(beside)}")
-        mapping = next(value for other, value in mapping.items() if str(other) == key)
-    if others := [str(key) for key, value in state.items() if not is_array(value)]:
-        notes.append(f"left out, no tensors: {listed(others)}")
-    return tuple(notes)
 
 
 def shown(name: str, most: int = 96) -> str:

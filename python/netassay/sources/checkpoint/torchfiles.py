@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from netassay.base import arrays
 from netassay.base.arrays import View
 from netassay.base.errors import CorruptCheckpoint, LimitExceeded, UnsupportedLayout
-from netassay.sources.checkpoint import pickles, tensors
+from netassay.sources.checkpoint import pickles, statedict, tensors
 from netassay.sources.checkpoint.tensors import Found, Source
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -40,10 +40,10 @@ class TorchFile(Source):
         self._state: Mapping[str, Any] | None = None
         self._touched = 0
         loaded = self._load("meta")
-        self.wrappers, state = tensors.unwrap(loaded, self._what)
+        self.wrappers, state = statedict.unwrap(loaded, self._what)
         claims = _claims(scanned.root, self.wrappers)
-        self.found = tuple(_place(name, value, claims.get(name)) for name, value in tensors.named(state).items())
-        self.notes = tensors.left_out(loaded, self.wrappers, state)
+        self.found = tuple(_place(name, value, claims.get(name)) for name, value in statedict.named(state).items())
+        self.notes = statedict.left_out(loaded, self.wrappers, state)
         self.resident = 0 if self._mapped else sum(scanned.storages.values())
         if self.resident:
             self.notes += (f"{os.path.basename(path)} has the older format of torch: all of it is in memory at once",)
@@ -70,7 +70,7 @@ class TorchFile(Source):
     def read(self, found: Found, threads: int | None) -> View:
         if self._state is None or (self._mapped and self._touched > _TOUCHED):
             self._state = None  # the old map goes before the new one comes
-            self._state = tensors.named(tensors.unwrap(self._load("cpu"), self._what)[1])
+            self._state = statedict.named(statedict.unwrap(self._load("cpu"), self._what)[1])
             self._touched = 0
         self._touched += found.nbytes
         tensor = self._state.get(found.handle)
