@@ -26,6 +26,7 @@ from netassay.report import Report
 from netassay.sources import layers as _layers
 from netassay.sources.live.device import full_float32
 from netassay.sources.live.hooks import Hook
+from netassay.sources.live.rows import Rows, rows_of, tensor_of, with_tensor
 from netassay.stats.moments import Moments
 from netassay.verbs.watch import Watch
 
@@ -149,15 +150,15 @@ class _Project(Hook):
         self._copies: dict[tuple[device, dtype], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> Any:
-        tensor, _ = _layers.tensor_of(module, output)
+        tensor, _ = tensor_of(module, output)
         why = "no tensor in it" if tensor is None else arrays.refusal(tensor)
         if why is None and tensor is not None and tensor.ndim == 0:
             why = "a scalar"
         if why is not None or tensor is None:
             raise UnsupportedLayout(f"project: layer {self.layer!r}: got an output with {why}, expected a dense tensor")
-        return _layers.with_tensor(output, self._projected(tensor, _layers.rows_of(module, tensor)))
+        return with_tensor(output, self._projected(tensor, rows_of(module, tensor)))
 
-    def _projected(self, tensor: Tensor, rows: _layers.Rows) -> Tensor:
+    def _projected(self, tensor: Tensor, rows: Rows) -> Tensor:
         import torch
 
         if rows.width != len(self.mean):

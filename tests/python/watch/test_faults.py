@@ -103,8 +103,8 @@ PLACES = [
     "netassay.sources.live.recorder.Recorder.rollback",
     "netassay.stats.moments.Moments.update",
     "netassay.sources.live.recorder.merge_all",
-    "netassay.sources.layers.tensor_of",
-    "netassay.sources.layers.rows_of",
+    "netassay.sources.live.rows.tensor_of",
+    "netassay.sources.live.rows.rows_of",
     "netassay.base.arrays.refusal",
     "netassay.base.threads.resolve",
 ]

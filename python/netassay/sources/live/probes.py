@@ -20,8 +20,8 @@ from netassay.base.state import State
 from netassay.complexity import Switching
 from netassay.complexity import footprint as footprint_of_counts
 from netassay.network import Distribution
-from netassay.sources.layers import Rows
 from netassay.sources.live.device import DeviceMoments, DeviceSwitching
+from netassay.sources.live.rows import Rows
 from netassay.sources.live.sites import Site
 from netassay.stats.moments import Moments, footprint
 

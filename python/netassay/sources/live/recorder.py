@@ -16,9 +16,9 @@ import numpy as np
 
 from netassay.base import arrays, threads
 from netassay.base.errors import ShapeError
-from netassay.sources import layers as _layers
-from netassay.sources.layers import Rows
+from netassay.sources.live import rows as _rows
 from netassay.sources.live.probes import Probe, Shown, on_host
+from netassay.sources.live.rows import Rows
 from netassay.sources.live.sites import Site
 from netassay.stats.moments import Moments, merge_all
 
@@ -136,13 +136,13 @@ class Recorder:
         import torch
 
         with torch._C.DisableTorchFunction():
-            tensor, packed = _layers.tensor_of(module, output)
+            tensor, packed = _rows.tensor_of(module, output)
             if tensor is None:
                 self.left_out.setdefault(layer, "its output holds no tensor")
                 return
             if not self._readable(layer, tensor, "its output is a scalar"):
                 return
-            rows = _layers.rows_of(module, tensor.detach())
+            rows = _rows.rows_of(module, tensor.detach())
             for probe in self.of_layers:
                 key = Key(probe.measure, layer, None, run.mode)
                 self._take(run, key, probe, *self._of_layer(run, layer, rows, packed, probe))
