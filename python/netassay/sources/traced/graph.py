@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from netassay.algebra.graph import INPUT, Call, LayerGraph, Tensor
 from netassay.algebra.semantics import leaf_of
-from netassay.base.errors import DTypeError, ShapeError, UnsupportedLayout
+from netassay.base.errors import UnsupportedLayout
 from netassay.sources import layers as _layers
+from netassay.sources.traced.example import BATCHES, batch
+from netassay.sources.traced.names import Names
 from netassay.sources.traced.nodes import arguments_of, is_opaque, is_view, operation_of, tensors_of
-from netassay.sources.traced.tracing import Run, Site, alone, follow
+from netassay.sources.traced.tracing import Run, alone, follow
 
 if TYPE_CHECKING:
     import torch
     from torch import fx, nn
-
-#: The batches that are traced: what grows from one to the other has a batch axis. One sample might lose its axis.
-BATCHES = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def trace(model: nn.Module, example: Any, *, function: str, batch_axis: int = 0,
         raise TypeError(f"{function}: got {type(model).__name__}, expected a torch.nn.Module")
     with alone():
         root, unwrapped = _layers.unwrap(model)
-        runs = [follow(root, *_batch(root, example, batch_axis, size, function), function) for size in BATCHES]
+        runs = [follow(root, *batch(root, example, batch_axis, size, function), function) for size in BATCHES]
         if strict and runs[0].input_specific:
             got = f"{type(root).__name__} takes branches that depend on its input's values"
             raise UnsupportedLayout(
@@ -76,59 +73,12 @@ def trace(model: nn.Module, example: Any, *, function: str, batch_axis: int = 0,
         return Traced(builder.graph(), runs[0], builder.places, builder.remade, builder.batch_axes(), tuple(unwrapped))
 
 
-def _batch(
-    model: nn.Module, example: Any, axis: int, size: int, function: str
-) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """The example's arguments with `size` copies of its first sample."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    axis = _axis(axis, function)
-    args, kwargs = _arguments(example)
-    leaves, spec = pytree.tree_flatten((args, kwargs))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    if not tensors:
-        raise TypeError(f"{function}: got an example input without a tensor, expected one, or arguments with one")
-    if odd := [tensor for tensor in tensors if tensor.layout is not torch.strided or tensor.is_nested]:
-        got = "a nested tensor" if odd[0].is_nested else f"a tensor of layout {odd[0].layout}"
-        raise UnsupportedLayout(f"{function}: got an example input with {got}, expected strided tensors")
-    first = tensors[0]
-    if not -first.ndim <= axis < first.ndim or first.shape[axis] < 1:
-        got = f"an example input of shape {tuple(first.shape)}"
-        raise ShapeError(f"{function}: got {got}, expected a batch along axis {axis} (batch_axis= says which)")
-    meta = any(parameter.is_meta for parameter in model.parameters())
-
-    def several(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        if -leaf.ndim <= axis < leaf.ndim and leaf.shape[axis] == first.shape[axis]:
-            leaf = leaf.detach().narrow(axis, 0, 1)
-            leaf = torch.cat([leaf] * size, dim=axis)
-        return leaf.to("meta") if meta else leaf
-
-    found: tuple[Sequence[Any], Mapping[str, Any]] = pytree.tree_unflatten([several(leaf) for leaf in leaves], spec)
-    return found
-
-
-def _axis(axis: Any, function: str) -> int:
-    try:
-        return operator.index(axis)
-    except TypeError:
-        raise DTypeError(f"{function}: got batch_axis={axis!r}, expected an integer") from None
-
-
-def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    return (tuple(example), {}) if isinstance(example, (list, tuple)) else ((example,), {})
-
-
 class _Builder:
     """Makes the calls of a graph from two runs of different batches."""
 
     def __init__(self, model: nn.Module, runs: Sequence[Run]) -> None:
         self._model, (self._run, other) = model, runs
-        self._names = _Names(model)
+        self._names = Names(model)
         self._calls: list[Call] = []
         self._notes: list[str] = []
         self._dependent: set[fx.Node] = set()  # what depends on an input
@@ -294,75 +244,6 @@ class _Builder:
         if isinstance(value, (list, tuple)):
             return tuple(self._argument(item) for item in value)
         return value if isinstance(value, bool | int | float | str) else None
-
-
-class _Names:
-    """What a model calls its modules and its parameters; of several names of one thing, the first."""
-
-    def __init__(self, model: nn.Module) -> None:
-        names: dict[int, list[str]] = {}
-        self._modules = dict(model.named_modules(remove_duplicate=False))
-        for path, module in self._modules.items():
-            names.setdefault(id(module), []).append(path)
-        self._first = {id(module): names[id(module)][0] for module in self._modules.values()}
-        self.aliases = {first or _layers.ROOT: tuple(others) for first, *others in names.values() if others}
-        self._tensors: dict[object, str] = {
-            _layers.identity(buffer): name for name, buffer in reversed([*model.named_buffers(remove_duplicate=False)])
-        }
-        self.parameters: dict[str, int] = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            if self._tensors.setdefault(_layers.identity(parameter), name) == name:
-                self.parameters[name] = parameter.numel()
-        self._seen: set[tuple[str, str]] = set()
-
-    def constant(self, tensor: torch.Tensor) -> Tensor:
-        """A parameter, a buffer or a constant."""
-        from torch.nn import Parameter
-
-        name = self._tensors.get(_layers.identity(tensor))
-        shape = tuple(map(int, tensor.shape))
-        return Tensor(shape, math.prod(shape), None, name, isinstance(tensor, Parameter))
-
-    def of(self, site: Site | None, call: Call, *, depends: bool, opaque: bool) -> tuple[str, str]:
-        """Name and kind of a call: the module of which it is the operation, else that of its weight, else its site.
-
-        Args:
-            depends: the call depends on the model's input.
-            opaque: the call runs a graph of its own, whose weights may be anyone's.
-        """
-        path, entered = site or ("", "")
-        op, weight = call.op, None if opaque else call.weight
-        module = self._modules.get(path)
-        if module is None:
-            return f"{_layers.ROOT}:{op}", op
-        first = self._first[id(module)]
-        if _is_layer(module) and (first, entered) not in self._seen:
-            if _is_its(module, call, weight, depends):
-                self._seen.add((first, entered))
-                return first or _layers.ROOT, _kind(module)
-        elif weight is not None and weight.name is not None:
-            owner, _, own = weight.name.rpartition(".")
-            if own != "weight":
-                return weight.name, op
-            return owner or _layers.ROOT, _kind(self._modules[owner])
-        return f"{first or _layers.ROOT}:{op}", op
-
-
-def _is_layer(module: nn.Module) -> bool:
-    """One of torch's own layers, which run one operation of note."""
-    inside = all(name == "parametrizations" for name, _ in module.named_children())
-    return inside and any(kind.__module__.startswith("torch.nn.modules.") for kind in type(module).__mro__[:-2])
-
-
-def _is_its(module: nn.Module, call: Call, weight: Tensor | None, depends: bool) -> bool:
-    """Whether a call is a layer's operation: the one that reads its weight; without one (a hook may make it, as pruning
-    does) the one that depends on the model's input."""
-    return weight is not None and bool(call.inputs) if module._parameters.get("weight") is not None else depends
-
-
-def _kind(module: nn.Module) -> str:
-    kind = type(module).__name__
-    return kind.removeprefix("Parametrized") if hasattr(module, "parametrizations") else kind
 
 
 def _numbered(calls: Sequence[Call]) -> Iterator[Call]:

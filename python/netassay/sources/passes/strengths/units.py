@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from netassay.network import NodeLayer
 from netassay.sources.passes.strengths.links import POWERS
-from netassay.sources.traced.graph import BATCHES
+from netassay.sources.traced.example import BATCHES
 
 if TYPE_CHECKING:
     from torch import Tensor
