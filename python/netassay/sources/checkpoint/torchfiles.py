@@ -120,6 +120,18 @@ def _most(memory: float) -> int:
 
 def _archive(file: BinaryIO, what: str, memory: float) -> pickles.Result:
     """A zip archive: every record as it is, and as long as the storage that it is for."""
+    root, records = _records(file, what)
+    scanned = pickles.scan(io.BytesIO(_record(file, records[f"{root}/data.pkl"], what, memory)), what)
+    for key, claimed in scanned.storages.items():
+        record = records.get(f"{root}/data/{key}")
+        if record is None or record.file_size < claimed:
+            got = "none" if record is None else f"{record.file_size} bytes"
+            raise CorruptCheckpoint(f"{what}: got {got} for storage {key!r}, expected {claimed} bytes")
+    return scanned
+
+
+def _records(file: BinaryIO, what: str) -> tuple[str, dict[str, zipfile.ZipInfo]]:
+    """The folder and the records of an archive that torch may have written: none compressed, none over another."""
     try:
         with zipfile.ZipFile(file) as archive:
             records, comment = archive.infolist(), archive.comment
@@ -138,13 +150,7 @@ def _archive(file: BinaryIO, what: str, memory: float) -> pickles.Result:
     total, first = sum(record.file_size for record in records), min(record.header_offset for record in records)
     if comment or first != 0 or len(by_name) != len(records) or total > os.fstat(file.fileno()).st_size:
         raise CorruptCheckpoint(f"{what}: an archive that torch has not written: records overlap, or occur twice")
-    scanned = pickles.scan(io.BytesIO(_record(file, by_name[f"{root}/data.pkl"], what, memory)), what)
-    for key, claimed in scanned.storages.items():
-        record = by_name.get(f"{root}/data/{key}")
-        if record is None or record.file_size < claimed:
-            got = "none" if record is None else f"{record.file_size} bytes"
-            raise CorruptCheckpoint(f"{what}: got {got} for storage {key!r}, expected {claimed} bytes")
-    return scanned
+    return root, by_name
 
 
 def _root(names: list[str], what: str) -> str:

@@ -216,23 +216,29 @@ class Pass(ABC):
         value = node.meta.get("val")
         if isinstance(value, (bool, int, float)):
             return value
-        if node in self._stale or self.carried(node) or node.op != "call_function":
-            raise Varies("it depends on values that only the input gives")
+        self._check_foldable(node)
         op, mutates = operation_of(node)
-        target = node.target
-        if any("nondeterministic" in str(tag) for tag in getattr(target, "tags", ())):
-            raise Lost(f"{op} is random")
-        if mutates and op not in IDENTITIES and op not in _OVERWRITES:
-            raise Lost(f"{op} writes to a constant")
-        shaped = [n for n in node.all_input_nodes if self.carried(n)]
-        if shaped and leaf_of(self.traced.graph.calls[self.traced.places[node]]).form != "constant":
-            raise Varies("it depends on values that only the input gives")
-        given: dict[fx.Node, Any] = {n: empty_like(n) for n in shaped}
+        given: dict[fx.Node, Any] = {n: empty_like(n) for n in node.all_input_nodes if self.carried(n)}
         if mutates:  # never the model's own tensor
             first = first_of(node)
             given[first] = empty_like(first) if op in _OVERWRITES else self.constant(first).clone()
         self._folded[node] = self.call(node, given)
         return self._folded[node]
+
+    def _check_foldable(self, node: fx.Node) -> None:
+        """Raises what keeps a call from being computed; of what depends on the input it may read shapes alone."""
+        varies = "it depends on values that only the input gives"
+        if node in self._stale or self.carried(node) or node.op != "call_function":
+            raise Varies(varies)
+        op, mutates = operation_of(node)
+        if any("nondeterministic" in str(tag) for tag in getattr(node.target, "tags", ())):
+            raise Lost(f"{op} is random")
+        if mutates and op not in IDENTITIES and op not in _OVERWRITES:
+            raise Lost(f"{op} writes to a constant")
+        if any(map(self.carried, node.all_input_nodes)):
+            call = self.traced.graph.calls[self.traced.places[node]]
+            if leaf_of(call).form != "constant":
+                raise Varies(varies)
 
     def _stored(self, node: fx.Node) -> Tensor:
         from torch._subclasses.fake_tensor import FakeTensor

@@ -23,6 +23,7 @@ from netassay.sources.traced.nodes import tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
+    from torch.export import ExportedProgram
 
 #: A module on the way to an operation: its path, and what tells its calls apart.
 Site = tuple[str, str]
@@ -147,19 +148,43 @@ def _quiet() -> Iterator[None]:
 
 def _exported(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], tracer: str = "torch.export") -> Run:
     import torch
-    from torch.export.graph_signature import InputKind, OutputKind
 
     # under no_grad a part that runs without gradients is like any other
     with torch.no_grad(), _returning_tensors(model):
         program = torch.export.export(model, tuple(args), dict(kwargs), strict=False)
+    return _run_of(program, model, tracer)
+
+
+def _run_of(program: ExportedProgram, model: nn.Module, tracer: str) -> Run:
+    """Describes what torch.export has made of a model."""
+    import torch
+    from torch.export.graph_signature import OutputKind
+
     graph, copies = _inlined(program.graph_module)
     for node in graph.nodes:
         if any(isinstance(n, torch.SymInt) for value in tensors_of(node) for n in value.shape):
             raise ValueError(f"the shape of {node.name} depends on values")
     nodes = {node.name: copies[node] for node in program.graph.nodes if node in copies}
+    constants, inputs = _entering(program, model, nodes)
+    outputs = [
+        nodes[spec.arg.name]
+        for spec in program.graph_signature.output_specs
+        if spec.kind is OutputKind.USER_OUTPUT and getattr(spec.arg, "name", None) in nodes
+    ]
+    return Run(graph, constants, inputs, tuple(outputs), _innermost_modules(graph), tracer)
+
+
+def _entering(
+    program: ExportedProgram, model: nn.Module, nodes: Mapping[str, fx.Node]
+) -> tuple[dict[fx.Node, Tensor], dict[fx.Node, str]]:
+    """Node -> the parameter, buffer or constant that it stands for; node of each input -> its name."""
+    import torch
+    from torch.export.graph_signature import InputKind
+
     held: dict[str, Any] = {**dict(model.named_parameters(remove_duplicate=False)), **program.constants}
     held = {**dict(model.named_buffers(remove_duplicate=False)), **held}
-    constants, inputs = {}, {}
+    constants: dict[fx.Node, Tensor] = {}
+    inputs: dict[fx.Node, str] = {}
     for spec in program.graph_signature.input_specs:
         node = nodes.get(getattr(spec.arg, "name", ""))
         if node is None:
@@ -168,18 +193,17 @@ def _exported(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], 
             inputs[node] = node.name
         elif isinstance(held.get(spec.target or ""), torch.Tensor):
             constants[node] = held[spec.target or ""]
-    outputs = [
-        nodes[spec.arg.name]
-        for spec in program.graph_signature.output_specs
-        if spec.kind is OutputKind.USER_OUTPUT and getattr(spec.arg, "name", None) in nodes
-    ]
+    return constants, inputs
+
+
+def _innermost_modules(graph: fx.Graph) -> dict[fx.Node, Site]:
     sites = {}
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack") or {}
         if stack:
             key, (path, _) = next(reversed(stack.items()))
             sites[node] = (path, key)
-    return Run(graph, constants, inputs, tuple(outputs), sites, tracer)
+    return sites
 
 
 @contextmanager

@@ -39,19 +39,26 @@ def recurrent(engine: Strengths, step: Step) -> Value:
     entering = step.sums("input")
     if entering is None:
         return engine.data_dependent_nodes(step, "its steps are constant, its states are not")
-    lstm = step.op == "lstm"
     first = step.arguments["batch_first"]
     if engine.traced.batch_axes[step.node][0] != (0 if first else 1):
         return engine.unlinked(step, "unknown", "its sequences are not along the batch axis (batch_axis= says which)")
+
+    def time_first(tensor: Tensor) -> Tensor:
+        return tensor.transpose(0, 1) if first else tensor
+
+    before = _hidden_before(engine, step)
+    x, last = _stacked(engine, step, entering.map(time_first), before)
+    out, states = x.map(time_first), Sums(torch.stack(last))
+    return (out, states, _cells(engine, step, 2)) if step.op == "lstm" else (out, states)
+
+
+def _stacked(engine: Strengths, step: Step, x: Sums, before: fx.Node) -> tuple[Sums, list[Tensor]]:
+    """Runs layers and directions on x (T, N, I): the states of the last layer, and the last state of each."""
+    import torch
+
     directions = 2 if step.arguments["bidirectional"] else 1
     params: list[fx.Node] = step.arguments["params"]
     several = len(params) // (step.arguments["num_layers"] * directions)
-    states = step.arguments["hx"] if lstm else [step.arguments["hx"]]
-    if lstm and (cells := engine.read(states[1])) is not None:
-        engine.flag(cells, "data_dependent_out")
-    if step.op in ("lstm", "gru"):
-        engine.enlist(step, "data_dependent", GATED)
-    x = entering.map(lambda tensor: tensor.transpose(0, 1) if first else tensor)
     last: list[Tensor] = []
     for layer in range(step.arguments["num_layers"]):
         both = []
@@ -59,14 +66,12 @@ def recurrent(engine: Strengths, step: Step) -> Value:
             place = layer * directions + direction
             weights = _weights(engine, params[place * several : (place + 1) * several], step.arguments["has_biases"])
             suffix = f"_l{layer}" + ("_reverse" if direction else "")
-            start = _state(engine, states[0], place)
+            start = _state(engine, before, place)
             hidden = _Unrolled(engine, step, suffix, weights, reverse=bool(direction)).run(x, start)
             both.append(hidden.tensor)
             last.append(hidden.tensor[0 if direction else -1])
         x = Sums(torch.cat(both, -1) if len(both) > 1 else both[0])
-    parts: list[Sums | Varies] = [x.map(lambda tensor: tensor.transpose(0, 1) if first else tensor)]
-    parts.append(Sums(torch.stack(last)))
-    return (*parts, _cells(engine, step, 2)) if lstm else tuple(parts)
+    return x, last
 
 
 def cell(engine: Strengths, step: Step) -> Value:
@@ -74,19 +79,25 @@ def cell(engine: Strengths, step: Step) -> Value:
     entering = step.sums("input")
     if entering is None:
         return engine.data_dependent_nodes(step, "its input is constant, its state is not")
-    lstm = step.op == "lstm_cell"
     names = [name for name in ("w_ih", "w_hh", "b_ih", "b_hh") if step.get(name) is not None]
     weights = _weights(engine, [step.arguments[name] for name in names], len(names) == 4)
-    states = step.arguments["hx"] if lstm else [step.arguments["hx"]]
-    if lstm and (cells := engine.read(states[1])) is not None:
-        engine.flag(cells, "data_dependent_out")
-    if step.op in ("lstm_cell", "gru_cell"):
-        engine.enlist(step, "data_dependent", GATED)
-    before = engine.read(states[0])
-    start = engine.values(states[0]) if before is None else before
+    before = _hidden_before(engine, step)
+    sums = engine.read(before)
+    start = engine.values(before) if sums is None else sums
     hidden = _Unrolled(engine, step, "", weights, steps=False).run(entering.map(lambda t: t.unsqueeze(0)), start)
     out = hidden.map(lambda tensor: tensor[0])
-    return (out, _cells(engine, step, 1)) if lstm else out
+    return (out, _cells(engine, step, 1)) if step.op == "lstm_cell" else out
+
+
+def _hidden_before(engine: Strengths, step: Step) -> fx.Node:
+    """The hidden states that a layer begins with; a gated layer is listed, and its cells are flagged."""
+    kind, states = step.op.removesuffix("_cell"), step.arguments["hx"]
+    if kind == "lstm" and (cells := engine.read(states[1])) is not None:
+        engine.flag(cells, "data_dependent_out")
+    if kind in ("lstm", "gru"):
+        engine.enlist(step, "data_dependent", GATED)
+    before: fx.Node = states[0] if kind == "lstm" else states
+    return before
 
 
 def _weights(engine: Strengths, params: list[fx.Node], biases: bool) -> _Weights:
