@@ -82,7 +82,7 @@ def of(model: nn.Module) -> Chain:
                 links.append(_link(name, module, links[-1] if links else None, flat))
                 flat = None
             elif not any(_runs_as(module, kind) for kind in ELEMENTWISE):
-                raise _Broken(f"{_said(name, module)}{_own(module)}, neither linear nor elementwise")
+                raise _Broken(f"{_describe(name, module)}{_own(module)}, neither linear nor elementwise")
     except _Broken as error:
         return Chain((), str(error))
     return Chain(tuple(links)) if links else Chain((), f"{type(root).__name__} has no linear layer")
@@ -101,20 +101,20 @@ def _parts(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _link(name: str, module: nn.Module, before: Link | None, flat: nn.Module | None) -> Link:
     groups: Any = getattr(module, "groups", 1)
     if groups != 1:
-        raise _Broken(f"{_said(name, module)} of {groups} groups, expected 1")
+        raise _Broken(f"{_describe(name, module)} of {groups} groups, expected 1")
     link = Link(name or layers.ROOT, module, _runs_as(module, "Linear"))
     if before is not None and link.plain != before.plain:
         last = len(getattr(before.module, "kernel_size", ())) + 1
         if before.plain or getattr(flat, "start_dim", None) != 1 or getattr(flat, "end_dim", None) not in (-1, last):
             between = "" if before.plain else ", with no Flatten of channels and positions between them"
-            raise _Broken(f"{_said(name, module)} after {before.name!r}, a {type(before.module).__name__}{between}")
+            raise _Broken(f"{_describe(name, module)} after {before.name!r}, a {type(before.module).__name__}{between}")
     return link
 
 
 def _apart(name: str, module: nn.Module) -> nn.Module:
     start: Any = getattr(module, "start_dim", 1)
     if start < 1:
-        raise _Broken(f"{_said(name, module)} with start_dim={start}, which mixes samples")
+        raise _Broken(f"{_describe(name, module)} with start_dim={start}, which mixes samples")
     return module
 
 
@@ -127,7 +127,7 @@ def _runs_as(module: nn.Module, kind: str) -> bool:
     return cls is not None and isinstance(module, cls) and type(module).forward is cls.forward and not own
 
 
-def _said(name: str, module: nn.Module) -> str:
+def _describe(name: str, module: nn.Module) -> str:
     kind = layers.Layer(name, module, ()).kind
     return f"{name!r} is a {kind}" if name else f"the model is a {kind}"
 

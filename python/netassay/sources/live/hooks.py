@@ -41,7 +41,7 @@ class Listener(Protocol):
         """A nonlinearity is about to run on a tensor, which may change as soon as this returns."""
 
     def leaving(self, run: Any, site: Site, tensor: Tensor) -> None:
-        """It has put out a tensor."""
+        """It has made its output."""
 
     def refused(self, run: Any, site: str, why: str) -> None:
         """A nonlinearity has no pieces that could be counted."""
@@ -101,10 +101,10 @@ class _Probe(_Tap):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         if not hidden():
-            self.taps._show(self.layer, module, output)
+            self.taps.observe(self.layer, module, output)
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # an error that cannot even be shown
@@ -215,7 +215,7 @@ class Taps:
             seen = self.faults.setdefault(place, [])
             first = not seen
             if len(seen) < PATIENCE:
-                seen.append(_said(error))
+                seen.append(_describe(error))
         if first:
             with contextlib.suppress(Exception):  # a handler of the user's may raise
                 _log.warning("netassay: %s failed in %s and is left out: %s", place, type(self.root).__name__, seen[0])
@@ -270,7 +270,7 @@ class Taps:
         except Exception as error:
             self.fault("the end of a pass", error)
 
-    def _show(self, layer: str, module: nn.Module, output: object) -> None:
+    def observe(self, layer: str, module: nn.Module, output: object) -> None:
         current = self._pass
         if self.off(layer) or (current.open and current.run is None):
             return
@@ -278,11 +278,11 @@ class Taps:
             if current.open:
                 self.listener.observe(current.run, layer, module, output)
             else:
-                self._show_alone(layer, module, output)
+                self._observe_alone(layer, module, output)
         except Exception as error:
             self.fault(layer, error)
 
-    def _show_alone(self, layer: str, module: nn.Module, output: object) -> None:
+    def _observe_alone(self, layer: str, module: nn.Module, output: object) -> None:
         """A layer called by itself, outside a pass of the root, is a pass of its own; KeyboardInterrupt drops it."""
         if not self._due(f"{'train' if module.training else 'eval'} {layer}"):
             return

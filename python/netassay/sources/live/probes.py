@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What one call shows: rows of units, detached; which to take of them, None for all; the site, where it is one."""
+class Observation:
+    """The rows of one call, detached; which of them to take, None for all; the site, where it is one."""
 
     rows: Rows
     keep: Kept = None
@@ -42,7 +42,7 @@ class Shown:
 
     @property
     def tensor(self) -> Tensor:
-        """Of the rows' own layout."""
+        """The rows in their own layout."""
         return self.rows.tensor
 
 
@@ -58,28 +58,28 @@ class Probe(ABC):
     measure: ClassVar[str]
     kept: ClassVar[type[State]]
 
-    def refuses(self, shown: Shown) -> str:
-        """Why this cannot be measured at all; "" where it can."""
+    def refuses(self, seen: Observation) -> str:
+        """Why this cannot be measured at all; "" if it can."""
         return ""
 
     @abstractmethod
-    def footprint(self, shown: Shown, standing: Any) -> int:
-        """Bytes that a state for this comes to take, if it joins the standing one (None: there is none)."""
+    def footprint(self, seen: Observation, standing: Any) -> int:
+        """Bytes that a state for this will use if it joins the standing one (None: there is none)."""
 
     @abstractmethod
-    def make(self, shown: Shown) -> Any:
+    def make(self, seen: Observation) -> Any:
         """An empty state for this, where its tensor lies."""
 
-    def ready(self, state: Any, shown: Shown, standing: Any) -> Any:
-        """The empty state, told what it will join."""
+    def ready(self, state: Any, seen: Observation, standing: Any) -> Any:
+        """Prepares an empty state for the one that it will join."""
         return state
 
     @abstractmethod
-    def differs(self, state: Any, shown: Shown) -> str:
+    def differs(self, state: Any, seen: Observation) -> str:
         """Why a state cannot take this; "" where it can."""
 
     @abstractmethod
-    def update(self, state: Any, shown: Shown) -> None:
+    def update(self, state: Any, seen: Observation) -> None:
         """Takes what is shown."""
 
     def join(self, standing: Any, passed: Any, later: list[tuple[Moments, Moments]]) -> Any:
@@ -114,20 +114,20 @@ class SaturationProbe(Probe):
     def __init__(self, precision: str, delta: float) -> None:
         self.precision, self.delta = precision, delta
 
-    def footprint(self, shown: Shown, standing: Moments | DeviceMoments | None) -> int:
-        return footprint(shown.rows.width, precision=self.precision)
+    def footprint(self, seen: Observation, standing: Moments | DeviceMoments | None) -> int:
+        return footprint(seen.rows.width, precision=self.precision)
 
-    def make(self, shown: Shown) -> Moments | DeviceMoments:
-        if on_host(shown.tensor):
-            return Moments(shown.rows.width, precision=self.precision, memory=float("inf"))
-        return DeviceMoments(shown.rows.width, shown.tensor.device, self.precision)
+    def make(self, seen: Observation) -> Moments | DeviceMoments:
+        if on_host(seen.tensor):
+            return Moments(seen.rows.width, precision=self.precision, memory=float("inf"))
+        return DeviceMoments(seen.rows.width, seen.tensor.device, self.precision)
 
-    def differs(self, state: Moments | DeviceMoments, shown: Shown) -> str:
-        width = shown.rows.width
+    def differs(self, state: Moments | DeviceMoments, seen: Observation) -> str:
+        width = seen.rows.width
         return "" if state.width == width else f"its width changed from {state.width} to {width}"
 
-    def update(self, state: Moments | DeviceMoments, shown: Shown) -> None:
-        rows, keep = shown.rows, shown.keep
+    def update(self, state: Moments | DeviceMoments, seen: Observation) -> None:
+        rows, keep = seen.rows, seen.keep
         if isinstance(state, DeviceMoments):
             state.update(rows.tensor, layout=rows.layout, rows=None if keep is None else np.flatnonzero(keep))
         else:
@@ -139,7 +139,8 @@ class SaturationProbe(Probe):
         passed: Moments | DeviceMoments,
         later: list[tuple[Moments, Moments]],
     ) -> Moments | DeviceMoments:
-        """On the device of the newest activations. On the host the standing one goes on, for whoever holds it."""
+        """Joins on the device of the newest activations. On the host the existing object is updated, so that
+        references to it stay valid."""
         if isinstance(passed, DeviceMoments):
             joined = DeviceMoments.like(standing, passed.device)
             joined.merge(passed)
@@ -189,50 +190,50 @@ class SwitchingProbe(Probe):
         self._configs: dict[object, dict[str, Any]] = {}
         self._footprints: dict[object, int] = {}
 
-    def refuses(self, shown: Shown) -> str:
-        rule = _site(shown).rule
-        if rule == "maxpool" and shown.keep is not None:
+    def refuses(self, seen: Observation) -> str:
+        rule = _site(seen).rule
+        if rule == "maxpool" and seen.keep is not None:
             return "a window of maxpool holds padding and what is none side by side (mask)"
-        counted = on_host(shown.tensor) or rule in DeviceSwitching.RULES
-        return "" if counted else f"{rule} is not counted on {shown.tensor.device.type}"
+        counted = on_host(seen.tensor) or rule in DeviceSwitching.RULES
+        return "" if counted else f"{rule} is not counted on {seen.tensor.device.type}"
 
-    def footprint(self, shown: Shown, standing: Switching | DeviceSwitching | None) -> int:
-        site, shape, keeps = _site(shown), shown.tensor.shape, self._keeps_positions(shown, standing)
-        key = (shape, shown.rows.layout, keeps, site.rule, *site.options.items())
+    def footprint(self, seen: Observation, standing: Switching | DeviceSwitching | None) -> int:
+        site, shape, keeps = _site(seen), seen.tensor.shape, self._keeps_positions(seen, standing)
+        key = (shape, seen.rows.layout, keeps, site.rule, *site.options.items())
         known = self._footprints.get(key)
         if known is None:
             if len(self._footprints) == self.MOST:
                 self._footprints.clear()
-            known = footprint_of_counts(shape, **{**self._options(shown), "positions": keeps})
+            known = footprint_of_counts(shape, **{**self._options(seen), "positions": keeps})
             self._footprints[key] = known
         return known
 
-    def make(self, shown: Shown) -> Switching | DeviceSwitching:
-        state = Switching(memory=float("inf"), **self._options(shown))  # the recorder has the budget
-        return state if on_host(shown.tensor) else DeviceSwitching(state, shown.tensor.device)
+    def make(self, seen: Observation) -> Switching | DeviceSwitching:
+        state = Switching(memory=float("inf"), **self._options(seen))  # the recorder has the budget
+        return state if on_host(seen.tensor) else DeviceSwitching(state, seen.tensor.device)
 
     def ready(
-        self, state: Switching | DeviceSwitching, shown: Shown, standing: Switching | DeviceSwitching | None
+        self, state: Switching | DeviceSwitching, seen: Observation, standing: Switching | DeviceSwitching | None
     ) -> Switching | DeviceSwitching:
         """Positions of another shape would be counted in vain, at whatever size they come."""
-        if self.positions and not self._keeps_positions(shown, standing):
+        if self.positions and not self._keeps_positions(seen, standing):
             state.forget_positions()
         return state
 
-    def _keeps_positions(self, shown: Shown, standing: Switching | DeviceSwitching | None) -> bool:
+    def _keeps_positions(self, seen: Observation, standing: Switching | DeviceSwitching | None) -> bool:
         if standing is None or not self.positions:
             return self.positions
-        shape = shown.tensor.shape
-        return standing.keeps_positions(shape[2:] if shown.rows.layout == "channels_first" else shape[1:-1])
+        shape = seen.tensor.shape
+        return standing.keeps_positions(shape[2:] if seen.rows.layout == "channels_first" else shape[1:-1])
 
-    def _options(self, shown: Shown) -> dict[str, Any]:
-        site = _site(shown)
-        return {"rule": site.rule, "layout": _layout(shown), "positions": self.positions, **site.options}
+    def _options(self, seen: Observation) -> dict[str, Any]:
+        site = _site(seen)
+        return {"rule": site.rule, "layout": _layout(seen), "positions": self.positions, **site.options}
 
-    def differs(self, state: Switching | DeviceSwitching, shown: Shown) -> str:
-        if state.units not in (0, shown.rows.width):
-            return f"its units changed from {state.units} to {shown.rows.width}"
-        options = self._options(shown)
+    def differs(self, state: Switching | DeviceSwitching, seen: Observation) -> str:
+        if state.units not in (0, seen.rows.width):
+            return f"its units changed from {state.units} to {seen.rows.width}"
+        options = self._options(seen)
         key = tuple(options.items())
         if key not in self._configs:
             if len(self._configs) == self.MOST:  # thresholds that change with every call
@@ -240,8 +241,8 @@ class SwitchingProbe(Probe):
             self._configs[key] = Switching(**options).config()
         return "" if state.config() == self._configs[key] else "its rule changed between calls"
 
-    def update(self, state: Switching | DeviceSwitching, shown: Shown) -> None:
-        state.update(shown.tensor if shown.keep is None else _selected(shown))
+    def update(self, state: Switching | DeviceSwitching, seen: Observation) -> None:
+        state.update(seen.tensor if seen.keep is None else _selected(seen))
 
     def join(
         self, standing: Switching | DeviceSwitching, passed: Switching | DeviceSwitching, later: list[Any]
@@ -262,26 +263,26 @@ class SwitchingProbe(Probe):
 
 
 class ValuesProbe(Probe):
-    """How values are distributed: those that layers put out, or those that sites do."""
+    """The distribution of values: outputs of layers, or of sites."""
 
     kept = Distribution
     #: Bytes for values whose magnitudes span 64 factors of two; far fewer as a rule.
     ROOM: ClassVar[int] = 1 << 16
 
-    def refuses(self, shown: Shown) -> str:
-        return "" if on_host(shown.tensor) else f"distributions are not kept on {shown.tensor.device.type}"
+    def refuses(self, seen: Observation) -> str:
+        return "" if on_host(seen.tensor) else f"distributions are not kept on {seen.tensor.device.type}"
 
-    def footprint(self, shown: Shown, standing: Distribution | None) -> int:
+    def footprint(self, seen: Observation, standing: Distribution | None) -> int:
         return self.ROOM
 
-    def make(self, shown: Shown) -> Distribution:
+    def make(self, seen: Observation) -> Distribution:
         return Distribution()
 
-    def differs(self, state: Distribution, shown: Shown) -> str:
+    def differs(self, state: Distribution, seen: Observation) -> str:
         return ""
 
-    def update(self, state: Distribution, shown: Shown) -> None:
-        state.update(shown.tensor if shown.keep is None else _selected(shown))
+    def update(self, state: Distribution, seen: Observation) -> None:
+        state.update(seen.tensor if seen.keep is None else _selected(seen))
 
     def results(self, state: Distribution) -> dict[str, Any]:
         """None where no value was finite."""
@@ -292,35 +293,35 @@ class ValuesProbe(Probe):
 
 
 class StrengthProbe(ValuesProbe):
-    """Neuron strengths z = W a + b: what a layer puts out."""
+    """Neuron strengths z = W a + b: the output of a layer."""
 
     measure = "neuron_strength"
 
 
 class ActivationProbe(ValuesProbe):
-    """Neuron activations a: what a nonlinearity puts out."""
+    """Neuron activations a: the output of a nonlinearity."""
 
     measure = "neuron_activation"
 
 
-def _site(shown: Shown) -> Site:
-    assert shown.site is not None
-    return shown.site
+def _site(seen: Observation) -> Site:
+    assert seen.site is not None
+    return seen.site
 
 
-def _layout(shown: Shown) -> str:
-    return "channels_first" if shown.rows.layout == "channels_first" else "channels_last"
+def _layout(seen: Observation) -> str:
+    return "channels_first" if seen.rows.layout == "channels_first" else "channels_last"
 
 
-def _selected(shown: Shown) -> Tensor:
+def _selected(seen: Observation) -> Tensor:
     """The rows that are kept, (n, units)."""
     import torch
 
-    tensor = shown.tensor
-    if shown.rows.layout == "channels_first":
+    tensor = seen.tensor
+    if seen.rows.layout == "channels_first":
         tensor = tensor.movedim(1, -1)
-    flat = tensor.reshape(-1, shown.rows.width)
-    return flat[torch.from_numpy(shown.keep).to(flat.device)]
+    flat = tensor.reshape(-1, seen.rows.width)
+    return flat[torch.from_numpy(seen.keep).to(flat.device)]
 
 
 def flagged(results: Mapping[str, Any], flags: tuple[str, ...]) -> dict[str, Any]:

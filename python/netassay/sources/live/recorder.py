@@ -17,7 +17,7 @@ import numpy as np
 from netassay.base import arrays, threads
 from netassay.base.errors import ShapeError
 from netassay.sources.live import rows as _rows
-from netassay.sources.live.probes import Probe, Shown, on_host
+from netassay.sources.live.probes import Observation, Probe, on_host
 from netassay.sources.live.rows import Rows
 from netassay.sources.live.sites import Site
 from netassay.stats.moments import Moments, merge_all
@@ -78,7 +78,7 @@ class Recorder:
     """The listener behind `netassay.watch`; see hooks.py for when it is called.
 
     Args:
-        of_layers: of what layers put out; of_inputs, of_outputs: of what enters and leaves sites.
+        of_layers: probes of layers' outputs; of_inputs, of_outputs: of what enters and leaves sites.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Recorder:
             flags.add("layout_guessed")
         for probe in probes:
             key = Key(probe.measure, site.name, site.call, run.mode)
-            self._take(run, key, probe, Shown(rows, keep, site), flags)
+            self._take(run, key, probe, Observation(rows, keep, site), flags)
 
     def _readable(self, name: str, tensor: Tensor, scalar: str) -> bool:
         why = arrays.refusal(tensor)
@@ -178,7 +178,7 @@ class Recorder:
             self.left_out.setdefault(name, why)
         return why is None
 
-    def _of_layer(self, run: Run, layer: str, rows: Rows, packed: bool, probe: Probe) -> tuple[Shown, set[str]]:
+    def _of_layer(self, run: Run, layer: str, rows: Rows, packed: bool, probe: Probe) -> tuple[Observation, set[str]]:
         """What a layer shows a probe, and the flags that follow. A covariance may be of fewer rows, or other ones."""
         sampled = probe.measure == "saturation"
         if sampled:
@@ -188,43 +188,43 @@ class Recorder:
             flags.add("layout_guessed")
         if sampled:
             keep = self._sampled(run, layer, rows, keep, flags)
-        return Shown(rows, keep), flags
+        return Observation(rows, keep), flags
 
-    def _take(self, run: Run, key: Key, probe: Probe, shown: Shown, flags: set[str]) -> None:
-        rows = shown.rows
+    def _take(self, run: Run, key: Key, probe: Probe, seen: Observation, flags: set[str]) -> None:
+        rows = seen.rows
         if rows.width == 0 or 0 in rows.leading:
             return
         entry = run.entries.get(key)
         if entry is None:
-            entry = self._entry(key, probe, shown)
-        elif why := probe.differs(entry.state, shown):
+            entry = self._entry(key, probe, seen)
+        elif why := probe.differs(entry.state, seen):
             self.left_out[key.name] = why
             return
         if entry is None:
             return
-        probe.update(entry.state, shown)
+        probe.update(entry.state, seen)
         entry.calls = entry.most = entry.calls + 1
         entry.flags |= flags
         run.entries[key] = entry
 
-    def _entry(self, key: Key, probe: Probe, shown: Shown) -> Entry | None:
+    def _entry(self, key: Key, probe: Probe, seen: Observation) -> Entry | None:
         """An empty entry for this pass, or None where there is no memory for it or for the standing one."""
         entry = self.entries.get(key)
         standing = None if entry is None else entry.state
-        why = probe.refuses(shown) or (probe.differs(standing, shown) if standing is not None else "")
+        why = probe.refuses(seen) or (probe.differs(standing, seen) if standing is not None else "")
         if why:
             self.left_out[key.name] = why
             return None
         passing = _of_a_pass(key)
         with self._lock:
-            if not self._reserve((key, passing), probe.footprint(shown, standing), shown):
+            if not self._reserve((key, passing), probe.footprint(seen, standing), seen):
                 return None
             spare = self._spare.get(passing, [])
-            fits = on_host(shown.tensor) and spare and not probe.differs(spare[-1], shown)
-            state = spare.pop() if fits else probe.make(shown)
-        return Entry(probe.ready(state, shown, standing))
+            fits = on_host(seen.tensor) and spare and not probe.differs(spare[-1], seen)
+            state = spare.pop() if fits else probe.make(seen)
+        return Entry(probe.ready(state, seen, standing))
 
-    def _reserve(self, keys: Sequence[Key], need: int, shown: Shown) -> bool:
+    def _reserve(self, keys: Sequence[Key], need: int, seen: Observation) -> bool:
         """Takes from the budget what states need beyond what they have, for all of them or for none."""
         more = sum(max(0, need - self._reserved.get(key, 0)) for key in keys)
         if more == 0:
@@ -232,7 +232,7 @@ class Recorder:
         if sum(self._reserved.values()) + more > self.settings.memory:
             self.left_out.setdefault(
                 keys[0].name,
-                f"{keys[0].measure} of width {shown.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
+                f"{keys[0].measure} of width {seen.rows.width} needs {more / 1e9:.3g} GB more, beyond the budget of"
                 f" {self.settings.memory / 1e9:.3g} GB (memory)",
             )
             return False

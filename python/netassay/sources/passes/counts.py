@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Bytes of path sums alive at once, float64.
 MEMORY = 256 << 20
 
-#: What they put out stands where values of the input decide.
+#: Their output lies where values of the input decide.
 _DECIDED_BY_VALUES = ("sort", "topk", "argsort", "argmax", "argmin", "any", "all", "masked_select", "mode", "kthvalue")
 
 
@@ -47,12 +47,12 @@ def _mean(value: Value, elements: tuple[int, ...]) -> float | None:
     parts = value if isinstance(value, tuple) else (value,)
     if not isinstance(parts[0], Sums):
         return None
-    told = [(part.log2_mean, n) for part, n in zip(parts, elements, strict=True) if isinstance(part, Sums) and n]
-    largest = max((bits for bits, _ in told), default=-math.inf)
+    known = [(part.log2_mean, n) for part, n in zip(parts, elements, strict=True) if isinstance(part, Sums) and n]
+    largest = max((bits for bits, _ in known), default=-math.inf)
     if largest == -math.inf:
         return None
-    total = math.fsum(n * 2.0 ** (bits - largest) for bits, n in told)
-    return largest + math.log2(total / sum(n for _, n in told))
+    total = math.fsum(n * 2.0 ** (bits - largest) for bits, n in known)
+    return largest + math.log2(total / sum(n for _, n in known))
 
 
 class _Counts(Pass):
@@ -84,7 +84,7 @@ class _Counts(Pass):
 
 
 def _joined(step: Step, reached: list[Sums]) -> Value:
-    """Of several tensors that are put out (a norm's mean, a dropout's mask), the first."""
+    """The first of several outputs (beside a norm's mean, a dropout's mask)."""
     total = joined(reached, step.shape)
     others = len(step.call.shapes) - 1
     return (total, *[Lost("a by-product")] * others) if others else total
@@ -249,7 +249,7 @@ def _between(step: Step) -> Value:
 
 
 def _alone(function: Callable[[Step, Sums], Sums]) -> Callable[[Step], Value]:
-    """A handler of the first tensor alone; of several that are put out, indices are lost."""
+    """A handler of the first output alone; indices among the outputs are lost."""
 
     def handler(step: Step) -> Value:
         entering = step.engine.read(step.reads[0])

@@ -58,7 +58,7 @@ class Step:
         return None if node is None else self.engine.read(node)
 
     def uses(self, k: int) -> bool:
-        """Whether anything reads the k-th tensor that the call puts out."""
+        """Whether anything reads the k-th output of the call."""
         return any(user.args[1:] == (k,) and user.users for user in self.node.users)
 
     def rerun(self, tensors: Mapping[fx.Node, Tensor], **replaced: Any) -> Any:
@@ -102,11 +102,11 @@ class Pass(ABC):
 
     @abstractmethod
     def push(self, step: Step) -> Value:
-        """The sums that a call puts out."""
+        """The sums of a call's output."""
 
     @abstractmethod
     def lost(self, step: Step, error: Exception) -> Value:
-        """What stands for a call whose sums cannot be told; or raises."""
+        """The value of a call whose sums are unknown; or raises."""
 
     @abstractmethod
     def constant_sums(self, node: fx.Node) -> Sums | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Lost(Exception):
-    """A sum that cannot be told; says why."""
+    """A sum that is unknown, and why."""
 
 
 class Varies(Lost):

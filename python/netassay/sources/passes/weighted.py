@@ -70,7 +70,7 @@ class Weighted(Pass):
         return tensor
 
     def norm_behind(self, step: Step, channels: int) -> fx.Node | None:
-        """The BatchNorm that alone reads what a layer puts out, channels on axis 1."""
+        """The BatchNorm that alone reads a layer's output, channels on axis 1."""
         users = list(step.node.users)
         if channels != 1 or len(users) != 1 or users[0] not in self.traced.places:
             return None

@@ -29,7 +29,7 @@ class Traced:
         places: node of the run -> place of its call in the graph.
         remade: node that writes to its first argument -> (place, node) of the calls behind its own, by which what
             shares that memory has what was written.
-        batch_axes: node -> for each tensor it puts out the axis along which it grows with the batch, or None; of a view
+        batch_axes: node -> for each of its outputs the axis along which it grows with the batch, or None; of a view
             that puts samples and other things on one axis, that axis.
         unwrapped: names of the wrappers that were taken off the model.
     """
@@ -128,7 +128,7 @@ class _Builder:
         return {}
 
     def _sizes(self, node: fx.Node) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-        """Shape of each tensor that a node puts out, and its elements per sample; 0 for the indices beside values."""
+        """Shape of each output of a node, and its elements per sample; 0 for the indices beside values."""
         values = tensors_of(node)
         larger = tensors_of(self._larger[node]) if node in self._larger else [None] * len(values)
         real = [value.is_floating_point() or value.is_complex() for value in values]
@@ -189,8 +189,8 @@ class _Builder:
     def _write(
         self, target: Any, place: int, remade: list[tuple[int, fx.Node]], through: fx.Node | None = None
     ) -> None:
-        """From now on `target` is what a call has put out; what it is a view of holds that and its own, and its own
-        views are made anew."""
+        """Records a write: `target` now refers to the call's output, its base combines old and new contents, and all
+        other views are rebuilt."""
         if target not in self.places:
             return
         self._written[target] = place
@@ -226,7 +226,7 @@ class _Builder:
         return self._written.get(node, self.places[node])
 
     def _tensor(self, place: int) -> Tensor:
-        """What a call puts out; a view of a parameter is one still."""
+        """The output of a call; a view of a parameter is still the parameter's."""
         call = self._calls[place]
         if call.op != INPUT and len(call.tensors) == 1 and leaf_of(call).form == "view":
             (whole,) = call.tensors

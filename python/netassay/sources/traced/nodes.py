@@ -1,4 +1,4 @@
-"""What a node of a traced run says: its operation, its arguments by name, the tensors it puts out."""
+"""A node of a traced run: its operation, its arguments by name, its outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def tensors_of(node: fx.Node) -> list[Tensor]:
-    """The tensors that a node puts out, as far as their shapes go."""
+    """The outputs of a node, as far as their shapes go."""
     import torch
 
     value = node.meta.get("val")
@@ -63,7 +63,7 @@ def is_opaque(node: fx.Node) -> bool:
 
 
 def is_view(node: fx.Node) -> bool:
-    """Whether what a node puts out shares its memory with its first argument."""
+    """Whether a node's output shares the memory of its first argument."""
     import torch
 
     if node.target is operator.getitem:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def identity(norms: Norms, step: Step) -> Value:
-    """What leaves sums as they are; of several tensors that it puts out, the first."""
+    """Leaves sums as they are: the first output has them."""
     if not tensors_of(step.node)[0].is_floating_point():
         norms.refuse(step, "it rounds")
     entering = norms.term(step.arguments["src"]) if step.op == "copy" else norms.read(step.reads[0])

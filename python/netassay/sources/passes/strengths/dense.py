@@ -46,7 +46,7 @@ def weighted(engine: Strengths, step: Step) -> Value:
 
 
 def _bias_behind(engine: Strengths, step: Step) -> Tensor | None:
-    """The constant that alone is added to what a layer without a bias puts out."""
+    """The constant that alone is added to the output of a layer without a bias."""
     import torch
 
     users = list(step.node.users)

@@ -183,7 +183,7 @@ class Strengths(Weighted):
         return step.moved(value=0) if isinstance(step.get("value"), (int, float)) else step.moved()
 
     def alone(self, step: Step, sums: Sums) -> Value:
-        """The first of what is put out; the others are by-products."""
+        """The first output has the nodes; the others are by-products."""
         others = len(step.call.shapes) - 1
         return (sums, *[Varies("a by-product that depends on values")] * others) if others else sums
 
@@ -250,7 +250,7 @@ class Strengths(Weighted):
             return None
 
     def _overwritten(self, node: fx.Node, root: fx.Node, others: Sequence[fx.Node]) -> Mapping[fx.Node, Value]:
-        """Where what is written cannot be told, nothing is known of who reads the nodes that are there."""
+        """If the written values are unknown, later readers of this memory are unknown too."""
         found = super()._overwritten(node, root, others)
         lost = [value for value in found.values() if isinstance(value, Lost)]
         if lost:
