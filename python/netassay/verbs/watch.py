@@ -217,7 +217,7 @@ class Watch:
         entries = self._recorder.standing()
         seen = self._seen()
         if not entries:
-            raise NothingObserved(summary.nothing(seen))
+            raise NothingObserved(summary.why_empty(seen))
         rows = summary.rows(entries, seen)
         return Report(
             layers=rows,

@@ -209,7 +209,7 @@ def _selecting_none(wanted: Matcher) -> Iterator[str]:
             yield f"sites: got {pattern!r}, which matches no site that was called"
 
 
-def nothing(seen: Seen) -> str:
+def why_empty(seen: Seen) -> str:
     """Why there is nothing to report."""
     reasons = {seen.reason(name) for name in seen.layers}
     unseen = [one for one in _skipped(set(), seen) if one.name not in seen.layers]
