@@ -128,7 +128,7 @@ def _runs_as(module: nn.Module, kind: str) -> bool:
 
 
 def _describe(name: str, module: nn.Module) -> str:
-    kind = layers.Layer(name, module, ()).kind
+    kind = layers.kind_of(module)
     return f"{name!r} is a {kind}" if name else f"the model is a {kind}"
 
 

@@ -30,9 +30,14 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """Class name, without the prefix that parametrization puts on it; a lazy module's changes when it runs."""
-        kind = type(self.module).__name__
-        return kind.removeprefix("Parametrized") if hasattr(self.module, "parametrizations") else kind
+        """See `kind_of`; a lazy module's changes when it runs."""
+        return kind_of(self.module)
+
+
+def kind_of(module: nn.Module) -> str:
+    """Class name of a module, without the prefix that parametrization puts on it."""
+    kind = type(module).__name__
+    return kind.removeprefix("Parametrized") if hasattr(module, "parametrizations") else kind
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:

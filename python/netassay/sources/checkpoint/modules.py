@@ -44,7 +44,7 @@ def _walk(root: nn.Module) -> Iterator[Found]:
     for prefix, module in root.named_modules(remove_duplicate=False):
         start = f"{prefix}." if prefix else ""
         recipes = _recipes(module)
-        kind = layers.Layer(prefix, module, ()).kind
+        kind = layers.kind_of(module)
         if id(module) not in made:
             made[id(module)] = [_compose(module, name, make) for name, make in recipes.items()]
         for one in made[id(module)]:

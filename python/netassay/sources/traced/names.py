@@ -57,12 +57,12 @@ class Names:
         if _is_layer(module) and (first, entered) not in self._seen:
             if _is_its(module, call, weight, depends):
                 self._seen.add((first, entered))
-                return first or _layers.ROOT, _kind(module)
+                return first or _layers.ROOT, _layers.kind_of(module)
         elif weight is not None and weight.name is not None:
             owner, _, own = weight.name.rpartition(".")
             if own != "weight":
                 return weight.name, op
-            return owner or _layers.ROOT, _kind(self._modules[owner])
+            return owner or _layers.ROOT, _layers.kind_of(self._modules[owner])
         return f"{first or _layers.ROOT}:{op}", op
 
 
@@ -76,8 +76,3 @@ def _is_its(module: nn.Module, call: Call, weight: Tensor | None, depends: bool)
     """Whether a call is a layer's operation: the one that reads its weight; without one (a hook may make it, as pruning
     does) the one that depends on the model's input."""
     return weight is not None and bool(call.inputs) if module._parameters.get("weight") is not None else depends
-
-
-def _kind(module: nn.Module) -> str:
-    kind = type(module).__name__
-    return kind.removeprefix("Parametrized") if hasattr(module, "parametrizations") else kind
