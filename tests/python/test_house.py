@@ -47,6 +47,16 @@ LINES = (
     ("base",),
     ("_core",),
 )
+#: The rooms of sources, and the modules beside them: what each may import of the others.
+SOURCES = {
+    "patterns": (),
+    "layers": ("patterns",),
+    "checkpoint": ("layers",),
+    "live": ("layers",),
+    "traced": ("layers",),
+    "passes": ("traced",),
+    "chain": ("layers", "checkpoint"),
+}
 #: Where torch may be imported, inside functions.
 KNOW_TORCH = ("sources", "verbs", "integrations", "demo")
 
@@ -184,6 +194,24 @@ def test_python_imports_point_one_way() -> None:
             if at is not None and at <= own and not siblings:
                 wrong.append(f"{name} imports {target}")
     assert wrong == []
+
+
+def test_the_rooms_of_sources_know_only_those_below_them() -> None:
+    """Imports inside functions, and for types alone, are imports too."""
+    found: dict[str, set[str]] = {}
+    for name, tree in modules():
+        if not name.startswith("netassay.sources."):
+            continue
+        own = name.split(".")[2]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "netassay.sources":
+                found.setdefault(own, set()).update(alias.name for alias in node.names)
+            else:
+                targets = [target.split(".") for target in imported(node)]
+                found.setdefault(own, set()).update(t[2] for t in targets if t[:2] == ["netassay", "sources"] and t[2:])
+    assert set(found) == set(SOURCES)
+    upward = {own: sorted(others - {own, *SOURCES[own]}) for own, others in found.items()}
+    assert {own: others for own, others in upward.items() if others} == {}
 
 
 def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
