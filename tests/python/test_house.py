@@ -214,6 +214,17 @@ def test_the_rooms_of_sources_know_only_those_below_them() -> None:
     assert {own: others for own, others in upward.items() if others} == {}
 
 
+def test_imports_are_absolute() -> None:
+    relative = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py*"))
+        if path.suffix in (".py", ".pyi")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
 def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
