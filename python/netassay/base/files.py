@@ -20,11 +20,6 @@ _CHUNK = 1 << 24  # bytes per write: Ctrl-C is heeded in between
 _STALE_S = 3600.0
 
 
-def shown(path: Path) -> str:
-    """A path for messages: always encodable text, what is no text in it escaped."""
-    return os.fsdecode(path).encode(errors="backslashreplace").decode()
-
-
 def write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write `parts` one after the other: afterwards `path` holds the old file or the new one, never part of either.
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from netassay import _core
 from netassay.base import files
 from netassay.base.errors import CorruptCheckpoint, DTypeError, StateError
+from netassay.base.text import shown_path
 
 __all__ = ["JSON", "load", "save"]
 
@@ -61,7 +62,7 @@ def load(path: Path, *, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
     Raises: StateError, naming the file and the reason, for a file that is no state file, is damaged, or is of
     another version or kind than `kind`; FileNotFoundError and other OSError as the file system gives them.
     """
-    shown = files.shown(path)
+    shown = shown_path(path)
     with open(path, "rb") as file:
         try:
             return _read(file, shown, kind)

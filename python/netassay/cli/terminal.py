@@ -87,7 +87,7 @@ def byte_progress() -> Iterator[ByteTrack | None]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.table import Column
 
-    from netassay.report.show.tables import printable
+    from netassay.base.text import printable
 
     rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     name = TextColumn("{task.description}", markup=False, table_column=rest)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
+from netassay.base.text import printable
 from netassay.report.rows import Row, UnknownLayer
 from netassay.report.show.grid import Column, show, table
-from netassay.report.show.tables import csv_of, frame_of, printable, scalars
+from netassay.report.show.tables import csv_of, frame_of, scalars
 from netassay.report.show.text import wrap
 
 if TYPE_CHECKING:

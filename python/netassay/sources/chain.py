@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netassay.base.errors import DomainError, SelectionError, ShapeError
+from netassay.base.text import shown
 from netassay.sources import layers
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored
-from netassay.sources.checkpoint.tensors import shown
 
 if TYPE_CHECKING:
     from torch import nn

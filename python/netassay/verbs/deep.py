@@ -9,9 +9,9 @@ from netassay import persistence as _persistence
 from netassay.base import memory as _memory
 from netassay.base.arrays import View
 from netassay.base.errors import LimitExceeded
+from netassay.base.text import listed
 from netassay.sources import chain as _chain
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored
-from netassay.sources.checkpoint.tensors import listed
 
 _NAME = "deep graph persistence"
 

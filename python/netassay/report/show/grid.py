@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netassay.report.show.tables import printable
+from netassay.base.text import printable
 
 _GAP = 3  # between two columns
 _ABSENT = "-"

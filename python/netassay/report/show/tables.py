@@ -1,4 +1,4 @@
-"""Rows as a table: CSV and pandas, and the escaping that every plain output shares."""
+"""Rows as a table: CSV and pandas."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import fields
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from netassay.base.text import printable
 from netassay.report.rows import Row
 
 if TYPE_CHECKING:
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
 
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are the full-width forms
 _FIXED = tuple(f.name for f in fields(Row) if f.name != "measures")
-
-
-def printable(text: str) -> str:
-    r"""The text with characters that do not print (controls, bidi marks, lone surrogates) as \x1b, \n, ..."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def scalars(result: Any) -> Iterator[tuple[str, Any]]:

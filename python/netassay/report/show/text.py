@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from netassay.base.text import printable
 from netassay.report.columns import TABLES
 from netassay.report.rows import Coverage, Finding, Row, Skipped
 from netassay.report.show.grid import percent, table
-from netassay.report.show.tables import printable
 from netassay.report.show.totals import totals_lines
 
 if TYPE_CHECKING:

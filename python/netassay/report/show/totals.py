@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
+from netassay.base.text import printable
 from netassay.report.show.grid import show
-from netassay.report.show.tables import printable, scalars
+from netassay.report.show.tables import scalars
 
 _MOST_DIGITS = 15  # of an integer that is shown whole
 

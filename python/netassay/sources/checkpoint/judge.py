@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from netassay.base.arrays import WEIGHTS
-from netassay.sources.checkpoint.tensors import Found, shown
+from netassay.base.text import shown
+from netassay.sources.checkpoint.tensors import Found
 
 #: Eight bits wide: a weight as it stands only where nothing says that a scale belongs to it.
 _NARROW = ("int8", "uint8", "float8_e4m3fn", "float8_e5m2")

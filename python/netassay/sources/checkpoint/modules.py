@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netassay.base import arrays
 from netassay.base.arrays import View
 from netassay.base.errors import UnsupportedLayout
+from netassay.base.text import shown
 from netassay.sources import layers
 from netassay.sources.checkpoint import tensors
 from netassay.sources.checkpoint.tensors import Found, Source
@@ -54,11 +55,7 @@ def _walk(root: nn.Module) -> Iterator[Found]:
                 continue
             one = replace(tensors.describe(start + name, value), kind=kind, **_use(module, name))
             of = _ingredient(prefix, name, recipes)
-            yield (
-                replace(one, refusal=f"composed into {tensors.shown(of)}", counts=False)
-                if of and not one.refusal
-                else one
-            )
+            yield (replace(one, refusal=f"composed into {shown(of)}", counts=False) if of and not one.refusal else one)
         for name, value in module._buffers.items():
             if value is not None:
                 one = tensors.describe(start + name, value)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from netassay.base.errors import CorruptCheckpoint, UnsupportedLayout
+from netassay.base.text import listed
 from netassay.sources.checkpoint import shards
 from netassay.sources.checkpoint.safetensors import Buffer, TensorFile
-from netassay.sources.checkpoint.tensors import Source, listed
+from netassay.sources.checkpoint.tensors import Source
 from netassay.sources.checkpoint.torchfiles import ARCHIVE, MAGIC, TorchFile
 
 _TORCH = (".pt", ".pth", ".th", ".bin")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from netassay.base.errors import CorruptCheckpoint, NetassayError, UnsupportedLayout
-from netassay.sources.checkpoint.tensors import shown
+from netassay.base.text import shown
 
 #: A pickle is names, shapes and offsets, some 200 bytes a tensor; longer than this and it is something else.
 MOST = 1 << 24

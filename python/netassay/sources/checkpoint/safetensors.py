@@ -25,7 +25,8 @@ from netassay.base import arrays, files
 from netassay.base import threads as thread_counts
 from netassay.base.arrays import View
 from netassay.base.errors import CorruptCheckpoint, ShapeError, UnsupportedLayout
-from netassay.sources.checkpoint.tensors import Found, Source, shown
+from netassay.base.text import shown, shown_path
+from netassay.sources.checkpoint.tensors import Found, Source
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -86,7 +87,7 @@ class SafetensorsFile:
 
     def __init__(self, path: files.Path) -> None:
         self.path = os.fsdecode(path)
-        self._context = f"safetensors: {files.shown(path)}"
+        self._context = f"safetensors: {shown_path(path)}"
         # Without the flag, opening a pipe waits until somebody writes to it.
         self._file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -139,11 +140,11 @@ class SafetensorsFile:
             closed. OSError: as the file system gives it. `out` then holds some of the bytes.
         """
         if self._file < 0:
-            raise ValueError(f"SafetensorsFile.read: {files.shown(self.path)} is closed")
+            raise ValueError(f"SafetensorsFile.read: {shown_path(self.path)} is closed")
         size = entry.end - entry.begin
         if entry.begin < 0 or size < 0 or entry.end > self._header.data_bytes:
             raise ShapeError(
-                f"SafetensorsFile.read: got tensor {entry.name[:96]!r}, expected one of {files.shown(self.path)}"
+                f"SafetensorsFile.read: got tensor {entry.name[:96]!r}, expected one of {shown_path(self.path)}"
             )
         if out.dtype != "uint8" or out.shape != (size,):
             raise ShapeError(f"SafetensorsFile.read: got {out.dtype} of shape {out.shape}, expected uint8 ({size},)")

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from netassay.base.arrays import View
 from netassay.base.errors import CorruptCheckpoint, UnsupportedLayout
-from netassay.sources.checkpoint.tensors import Found, Source, shown
+from netassay.base.text import shown
+from netassay.sources.checkpoint.tensors import Found, Source
 from netassay.sources.checkpoint.torchfiles import TorchFile
 
 #: path -> its tensors.

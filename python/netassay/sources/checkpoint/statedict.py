@@ -9,7 +9,8 @@ from typing import Any
 from netassay.base import arrays
 from netassay.base.arrays import View
 from netassay.base.errors import UnsupportedLayout
-from netassay.sources.checkpoint.tensors import Found, Source, describe, listed, shown
+from netassay.base.text import listed, shown
+from netassay.sources.checkpoint.tensors import Found, Source, describe
 
 #: Under what keys training scripts save a state_dict, the most telling first; a file's other keys are not descended.
 _KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params", "weights")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,19 +81,6 @@ class Source(ABC):
 
     def close(self) -> None:  # noqa: B027 - most hold none
         """Lets go of files."""
-
-
-def shown(name: str, most: int = 96) -> str:
-    """A name as a message may have it: a file's names are whatever its author wrote."""
-    plain = name if name.isprintable() else name.encode("unicode_escape", "replace").decode("ascii")
-    return plain if len(plain) <= most else f"{plain[:most]}..."
-
-
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """The first of several names, and how many more there are."""
-    several = [shown(name) for name in names]
-    more = f" and {len(several) - most} more" if len(several) > most else ""
-    return ", ".join(several[:most]) + more
 
 
 def layout(shape: Sequence[int], strides: Sequence[int]) -> tuple[tuple[int, int], ...]:

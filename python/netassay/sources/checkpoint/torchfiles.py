@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from netassay.base import arrays
 from netassay.base.arrays import View
 from netassay.base.errors import CorruptCheckpoint, LimitExceeded, UnsupportedLayout
+from netassay.base.text import listed, shown
 from netassay.sources.checkpoint import pickles, statedict, tensors
 from netassay.sources.checkpoint.tensors import Found, Source
 
@@ -65,7 +66,7 @@ class TorchFile(Source):
             raise
         except Exception as error:  # of many types, for a damaged file
             reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise CorruptCheckpoint(f"{self._what}: torch cannot load it ({tensors.shown(reason, 200)})") from error
+            raise CorruptCheckpoint(f"{self._what}: torch cannot load it ({shown(reason, 200)})") from error
 
     def read(self, found: Found, threads: int | None) -> View:
         if self._state is None or (self._mapped and self._touched > _TOUCHED):
@@ -158,9 +159,7 @@ def _root(names: list[str], what: str) -> str:
     if f"{top}/constants.pkl" in names:
         raise UnsupportedLayout(f"{what}: got a TorchScript archive, expected a state_dict: save model.state_dict()")
     if others or f"{top}/data.pkl" not in names:
-        raise UnsupportedLayout(
-            f"{what}: got a zip archive of {tensors.listed(names)}, expected one that torch has written"
-        )
+        raise UnsupportedLayout(f"{what}: got a zip archive of {listed(names)}, expected one that torch has written")
     return top
 
 
