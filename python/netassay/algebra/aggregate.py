@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from netassay import _core
-from netassay.base.arrays import read_only
-from netassay.base.errors import DomainError
-
-from .inputs import (
+from netassay.algebra.inputs import (
     Float64,
     Int64,
     Nodes,
@@ -25,6 +22,8 @@ from .inputs import (
     weighted,
     whole,
 )
+from netassay.base.arrays import read_only
+from netassay.base.errors import DomainError
 
 #: What `aggregate` knows, and the gain of an edge where none are given; of "lengths" it is z.
 SEMIRINGS: dict[str, float | None] = {

@@ -4,10 +4,10 @@ State: `Switching`, streamed and mergeable. Result: `Complexity`. Source: Janik,
 networks and other characteristics of deep feature representations" (arXiv 2006.04791).
 """
 
-from .growth import Growth, growth
-from .patterns import Naswot, distinct_patterns, naswot
-from .result import Complexity
-from .switching import Switching, complexity, footprint
+from netassay.complexity.growth import Growth, growth
+from netassay.complexity.patterns import Naswot, distinct_patterns, naswot
+from netassay.complexity.result import Complexity
+from netassay.complexity.switching import Switching, complexity, footprint
 
 __all__ = [
     "Complexity",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from netassay.base import arrays
 from netassay.base.errors import DomainError, LimitExceeded, TooFewRows
-
-from .switching import Switching
+from netassay.complexity.switching import Switching
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike
@@ -75,8 +75,7 @@ def naswot(a: ArrayLike | Switching, **options: Any) -> Naswot:
         sign, log_determinant = (float(x) for x in np.linalg.slogdet(kernel))
         if sign <= 0 or not np.isfinite(log_determinant):
             singular, log_determinant = True, float("-inf")
-    kernel.flags.writeable = False
-    return Naswot(log_determinant, kernel, n, units, distinct, ("singular",) if singular else ())
+    return Naswot(log_determinant, arrays.read_only(kernel), n, units, distinct, ("singular",) if singular else ())
 
 
 def distinct_patterns(a: ArrayLike | Switching, **options: Any) -> int:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from netassay.base.arrays import read_only
 from netassay.base.errors import TooFewRows
-
-from .rules import RULES
+from netassay.complexity.rules import RULES
 
 if TYPE_CHECKING:
     from netassay._core.complexity import Switching as Native

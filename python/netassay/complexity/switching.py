@@ -15,9 +15,8 @@ from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.errors import DomainError, DTypeError, LayoutError, ShapeError, StateError
 from netassay.base.state import State
-
-from .result import Complexity, complexity_of
-from .rules import thresholds_of, window_of
+from netassay.complexity.result import Complexity, complexity_of
+from netassay.complexity.rules import thresholds_of, window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

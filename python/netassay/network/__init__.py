@@ -3,17 +3,17 @@
 Source: La Malfa et al., "Deep Neural Networks as Complex Networks" (arXiv 2209.05488).
 """
 
-from .affine import LayerStrength, layer_strength
-from .backbone import Backbone, backbone
-from .concentration import Concentration, disparity, effective_degree, gini
-from .contrast import Contrast, PooledDivergence, Separation
-from .distribution import Distribution, Values
-from .divergence import Divergence, divergence
-from .layer import LayerLinks, NetworkLinks, layer_links, pool_links
-from .links import QUANTILES, LinkSums, LinkWeights, grid, link_weights, sums, survey
-from .nodes import FLAGS, NodeLayer, NodeStrengths, Unlinked
-from .population import Population
-from .strength import Strengths, expected_fluctuation, fluctuation, strength
+from netassay.network.affine import LayerStrength, layer_strength
+from netassay.network.backbone import Backbone, backbone
+from netassay.network.concentration import Concentration, disparity, effective_degree, gini
+from netassay.network.contrast import Contrast, PooledDivergence, Separation
+from netassay.network.distribution import Distribution, Values
+from netassay.network.divergence import Divergence, divergence
+from netassay.network.layer import LayerLinks, NetworkLinks, layer_links, pool_links
+from netassay.network.links import QUANTILES, LinkSums, LinkWeights, grid, link_weights, sums, survey
+from netassay.network.nodes import FLAGS, NodeLayer, NodeStrengths, Unlinked
+from netassay.network.population import Population
+from netassay.network.strength import Strengths, expected_fluctuation, fluctuation, strength
 
 __all__ = [
     "FLAGS",

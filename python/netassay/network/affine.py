@@ -14,8 +14,7 @@ from netassay._core import network as native
 from netassay.base import arrays, memory
 from netassay.base import threads as _threads
 from netassay.base.errors import DomainError, LimitExceeded, NonFinite, ShapeError
-
-from .convolution import Float64, Geometry, Size, geometry, kernel_sums, per_axis, spread
+from netassay.network.convolution import Float64, Geometry, Size, geometry, kernel_sums, per_axis, spread
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View

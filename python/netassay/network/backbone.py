@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from netassay.base import arrays, files
 from netassay.base.errors import DomainError, ShapeError
-
-from .convolution import Float64, per_axis
+from netassay.network.convolution import Float64, per_axis
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View

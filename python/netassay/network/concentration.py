@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from netassay.base import arrays
 from netassay.base.errors import DomainError, ShapeError
-
-from .affine import checked_groups
-from .convolution import Float64
+from netassay.network.affine import checked_groups
+from netassay.network.convolution import Float64
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike

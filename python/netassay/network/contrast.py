@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netassay.base.errors import SelectionError
-
-from .divergence import Divergence
+from netassay.network.divergence import Divergence
 
 Float64: TypeAlias = NDArray[np.float64]
 

@@ -15,8 +15,7 @@ from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import StateError, TooFewRows
 from netassay.base.state import State
-
-from .links import QUANTILES, Float64, shares
+from netassay.network.links import QUANTILES, Float64, shares
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike

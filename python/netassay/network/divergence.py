@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netassay.base import arrays
+from netassay.base.checks import require
 from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError, TooFewRows
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def divergence(
     (True, True, True)
     """
     name = "divergence"
-    _require(kind in KINDS, name, "kind", kind, f"one of {KINDS}")
-    _require(bins >= 2, name, "bins", bins, "at least 2")
-    _require(permutations >= 0, name, "permutations", permutations, "at least 0")
-    _require(seed >= 0, name, "seed", seed, "at least 0")
+    require(name, kind in KINDS, "kind", kind, f"one of {KINDS}")
+    require(name, bins >= 2, "bins", bins, "at least 2")
+    require(name, permutations >= 0, "permutations", permutations, "at least 0")
+    require(name, seed >= 0, "seed", seed, "at least 0")
     sides = _histograms(a, b, counts, bins, edges, name)
     held = (sides[0] + sides[1]) > 0
     first, second = sides[0][held], sides[1][held]
@@ -232,8 +233,3 @@ def quantile_edges(values: Float64, bins: int) -> Float64:
 def histogram(values: Float64, edges: Float64) -> NDArray[np.int64]:
     """Counts between inner edges; a value on one counts with the greater ones."""
     return np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1).astype(np.int64)
-
-
-def _require(holds: bool, function: str, option: str, got: object, expected: str) -> None:
-    if not holds:
-        raise DomainError(f"{function}: got {option}={got!r}, expected {expected}")

@@ -14,9 +14,8 @@ from netassay._core import network as native
 from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import NonFinite, ShapeError
-
-from .affine import checked_groups
-from .links import QUANTILES
+from netassay.network.affine import checked_groups
+from netassay.network.links import QUANTILES
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike
@@ -121,10 +120,8 @@ class _Side:
         held = absolute**2 > 0  # a unit beside whose weights others are 1e160 times as large has no square
         disparity = square[held] / absolute[held] ** 2
         deviation = float(np.std(plain))
-        strength = plain * unit
-        strength.flags.writeable = False
         return cls(
-            strength,
+            arrays.read_only(plain * unit),
             deviation * unit,
             float(disparity.mean()) if disparity.size else 0.0,
             float((1 / disparity).mean()) if disparity.size else 0.0,
@@ -187,10 +184,9 @@ def layer_links(weight: ArrayLike, *, groups: int = 1, threads: int | None = Non
         "single": links == 1,
         "kernel_level": array.ndim > 2,
     }
-    for values in (quantiles, density):
-        values.flags.writeable = False
     return LayerLinks(
-        links, mean, variance, skewness, kurtosis, minimum, maximum, zeros / links, quantiles, density,
+        links, mean, variance, skewness, kurtosis, minimum, maximum, zeros / links,
+        arrays.read_only(quantiles), arrays.read_only(density),
         ins.strength, outs.strength, ins.fluctuation, outs.fluctuation,
         ins.normalized(links // ins.strength.size, variance), outs.normalized(links // outs.strength.size, variance),
         ins.disparity, outs.disparity, ins.degree, outs.degree, ins.dead, outs.dead,

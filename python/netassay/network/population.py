@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from netassay.base import arrays
 from netassay.base.errors import DomainError, NonFinite, ShapeError, TooFewRows
-
-from .contrast import Contrast, PooledDivergence, Separation, separations
-from .divergence import KINDS, Divergence, dealt, density_of, histogram, judged, quantile_edges, sample
+from netassay.network.contrast import Contrast, PooledDivergence, Separation, separations
+from netassay.network.divergence import KINDS, Divergence, dealt, density_of, histogram, judged, quantile_edges, sample
 
 Float64: TypeAlias = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Population:
     left_out: tuple[tuple[str, str], ...]
 
     def __init__(self, networks: Sequence[Any], scores: Sequence[float], *, bins: int = 3) -> None:
-        self.scores = np.array(scores, dtype=np.float64)
+        self.scores = arrays.read_only(np.array(scores, dtype=np.float64))
         if self.scores.shape != (len(networks),) or not len(networks):
             raise ShapeError(
                 f"Population: got scores of shape {self.scores.shape} for {len(networks)} networks, expected one each"
@@ -81,7 +81,6 @@ class Population:
             raise NonFinite("Population: got a score that is a NaN or an infinity, expected finite scores")
         if bins < 2:
             raise DomainError(f"Population: got bins={bins}, expected at least 2")
-        self.scores.flags.writeable = False
         self._networks = [_network(given) for given in networks]
         edges = np.quantile(self.scores, np.arange(1, bins) / bins)
         group = np.searchsorted(edges, self.scores, side="left")

@@ -13,9 +13,8 @@ from netassay._core import network as native
 from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import DomainError, NonFinite, ShapeError
-
-from .affine import bias_values, check_sums, checked_groups, infinite, powers
-from .convolution import Float64, kernel_sums
+from netassay.network.affine import bias_values, check_sums, checked_groups, infinite, powers
+from netassay.network.convolution import Float64, kernel_sums
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View

@@ -8,9 +8,14 @@ Persistence" (ICLR 2019, arXiv 1812.09764); Girrbach et al., "Addressing Caveats
 Persistence" (TMLR 2023, arXiv 2307.10865).
 """
 
-from .deep import DeepGraphPersistence, deep_graph_persistence, sample_persistence, topological_uncertainty
-from .diagnostics import EarlyStopping, ShuffleTest, shuffle_test, sortedness, variance
-from .neural import (
+from netassay.persistence.deep import (
+    DeepGraphPersistence,
+    deep_graph_persistence,
+    sample_persistence,
+    topological_uncertainty,
+)
+from netassay.persistence.diagnostics import EarlyStopping, ShuffleTest, shuffle_test, sortedness, variance
+from netassay.persistence.neural import (
     NetworkPersistence,
     NeuralPersistence,
     SpanningTree,
@@ -20,7 +25,7 @@ from .neural import (
     spanning_tree,
     summarize,
 )
-from .shift import Shift, ShiftDetector
+from netassay.persistence.shift import Shift, ShiftDetector
 
 __all__ = [
     "DeepGraphPersistence",

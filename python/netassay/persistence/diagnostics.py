@@ -13,9 +13,8 @@ from netassay import _core
 from netassay.base import arrays
 from netassay.base.arrays import read_only
 from netassay.base.errors import DomainError
-
-from .neural import NetworkPersistence, tree
-from .weights import Float64, magnitudes, matrix, scalar
+from netassay.persistence.neural import NetworkPersistence, tree
+from netassay.persistence.weights import Float64, magnitudes, matrix, scalar
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike

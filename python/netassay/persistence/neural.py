@@ -12,8 +12,7 @@ from netassay.base import arrays
 from netassay.base import threads as thread_counts
 from netassay.base.arrays import read_only
 from netassay.base.errors import NonFinite, ShapeError
-
-from .weights import Float64, matrix, scalar
+from netassay.persistence.weights import Float64, matrix, scalar
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike

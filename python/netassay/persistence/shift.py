@@ -11,8 +11,7 @@ import numpy as np
 from netassay.base import arrays
 from netassay.base.arrays import read_only
 from netassay.base.errors import DomainError, NonFinite, ShapeError
-
-from .weights import Float64
+from netassay.persistence.weights import Float64
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike

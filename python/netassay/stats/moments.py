@@ -11,6 +11,7 @@ from netassay import _core
 from netassay.base import arrays
 from netassay.base import memory as _memory
 from netassay.base import threads as _threads
+from netassay.base.checks import indexes
 from netassay.base.errors import StateError
 from netassay.base.state import State
 
@@ -54,7 +55,7 @@ class Moments(State):
     def __init__(
         self, width: int, *, precision: str = "high", fourth: bool = False, memory: float | None = None
     ) -> None:
-        if isinstance(width, bool) or not hasattr(width, "__index__"):
+        if not indexes(width):
             raise TypeError(f"Moments: got width {width!r}, expected an integer")
         budget = _memory.available() if memory is None else float(memory)
         self._native = _core.saturation.Moments(width, precision=precision, fourth=fourth, memory=budget)
@@ -152,7 +153,7 @@ class Moments(State):
         Raises:
             TooFewRows: n <= ddof.
         """
-        if isinstance(ddof, bool) or not hasattr(ddof, "__index__"):
+        if not indexes(ddof):
             raise TypeError(f"Moments.covariance: got ddof={ddof!r}, expected an integer")
         return self._native.covariance(ddof, threads=_threads.resolve(None))
 

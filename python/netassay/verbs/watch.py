@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from numbers import Integral, Real
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from netassay.base import memory as _memory
 from netassay.base import statefile, threads
-from netassay.base.errors import DomainError, NothingObserved, StateError
+from netassay.base.checks import real, require, whole
+from netassay.base.errors import NothingObserved, StateError
 from netassay.report import History, Report, findings
 from netassay.sources import layers as _layers
 from netassay.sources import patterns
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from netassay.stats.moments import Moments
 
 MEASURES = ("saturation", "complexity", "network")
+_require = partial(require, "watch")
 
 
 def watch(
@@ -124,8 +126,8 @@ class Watch:
         measures = (measures,) if isinstance(measures, str) else tuple(measures)
         _require(bool(measures) and set(measures) <= set(MEASURES), "measures", measures, f"one or more of {MEASURES}")
         _check(settings)
-        _require(_whole(every), "every", every, "an integer of at least 1")
-        _require(_real(delta) and 0 < delta <= 1, "delta", delta, "0 < delta <= 1")
+        _require(whole(every), "every", every, "an integer of at least 1")
+        _require(real(delta) and 0 < delta <= 1, "delta", delta, "0 < delta <= 1")
         _require(_thresholds(thresholds), "thresholds", thresholds, f"finite numbers by {', '.join(SMOOTH)}")
         # numpy's integers are none for a file of JSON
         rows = None if settings.max_rows is None else int(settings.max_rows)
@@ -357,28 +359,13 @@ def _check(settings: Settings) -> None:
     where = ("all", "mean", "flatten")
     _require(settings.positions in where, "positions", settings.positions, "'all', 'mean' or 'flatten'")
     _require(settings.precision in ("high", "exact"), "precision", settings.precision, "'high' or 'exact'")
-    _require(
-        settings.max_rows is None or _whole(settings.max_rows), "max_rows", settings.max_rows, "at least 1 or None"
-    )
-    _require(_real(settings.memory) and settings.memory >= 0, "memory", settings.memory, "bytes, at least 0, or None")
-    _require(_whole(settings.seed, least=0), "seed", settings.seed, "an integer of at least 0")
+    _require(settings.max_rows is None or whole(settings.max_rows), "max_rows", settings.max_rows, "at least 1 or None")
+    _require(real(settings.memory) and settings.memory >= 0, "memory", settings.memory, "bytes, at least 0, or None")
+    _require(whole(settings.seed, least=0), "seed", settings.seed, "an integer of at least 0")
     _require(settings.mask is None or callable(settings.mask), "mask", settings.mask, "a callable or None")
 
 
 def _thresholds(given: object) -> bool:
     return isinstance(given, Mapping) and all(
-        op in SMOOTH and _real(at) and math.isfinite(at) for op, at in given.items()
+        op in SMOOTH and real(at) and math.isfinite(at) for op, at in given.items()
     )
-
-
-def _real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _whole(value: object, least: int = 1) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
-
-
-def _require(holds: bool, option: str, got: object, expected: str) -> None:
-    if not holds:
-        raise DomainError(f"watch: got {option}={got!r}, expected {expected}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from netassay import persistence as _persistence
 from netassay.base import threads as _threads
 from netassay.base.arrays import View
-from netassay.base.errors import DomainError, NonFinite, NothingObserved
+from netassay.base.checks import require
+from netassay.base.errors import NonFinite, NothingObserved
 from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import patterns
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored, open_checkpoint
@@ -17,6 +19,8 @@ from netassay.verbs.weighing import Weighing, places_read, weighings
 
 #: Told before each weight is read, and once at the end: track(tensor, bytes done, bytes in all).
 Track: TypeAlias = Callable[[str, int, int], None]
+
+_require = partial(require, "measure_weights")
 
 
 class NonFiniteWeights(NonFinite):
@@ -275,8 +279,3 @@ def _wrong(view: View) -> str:
     except NonFinite as error:
         return str(error).removeprefix("largest: ")
     raise AssertionError("finite after all")
-
-
-def _require(holds: bool, option: str, got: object, expected: str) -> None:
-    if not holds:
-        raise DomainError(f"measure_weights: got {option}={got!r}, expected {expected}")
