@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from netassay.base import statefile
+from netassay.base.errors import StateError
 
 if TYPE_CHECKING:
     import os
@@ -76,3 +77,54 @@ class State(ABC):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """The state that `save` wrote; it continues bit for bit. Raises StateError for a file that is not one."""
         return cls.from_tensors(*statefile.load(path, kind=cls.kind))
+
+
+class NativeState(State):
+    """A state whose content is one object of the extension, which Python only names, checks and files."""
+
+    __slots__ = ("_native",)
+
+    _native: Any
+
+    @classmethod
+    def _wrap(cls, native: Any) -> Self:
+        self = cls.__new__(cls)
+        self._native = native
+        return self
+
+    def _of(self, other: Self) -> Any:
+        """The native object of a state to merge. Raises TypeError: not a state of this class."""
+        name = type(self).__name__
+        if not isinstance(other, type(self)):
+            raise TypeError(f"{name}.merge: got {type(other).__name__}, expected {name}")
+        return other._native
+
+    def merge(self, other: Self) -> None:
+        """Takes all that `other` has seen; `other` is not changed."""
+        self._native.merge(self._of(other))
+
+    def clear(self) -> None:
+        """Forgets all that was seen and keeps the options."""
+        self._native.clear()
+
+    def copy(self) -> Self:
+        """A state of its own with the same content."""
+        return self._wrap(self._native.copy())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        return int(self._native.nbytes)
+
+    @classmethod
+    def from_tensors(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """The state whose `config()` and `tensors()` these are. Raises StateError when they do not fit together."""
+        try:
+            return cls._restored(config, tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"{cls.__name__}: the tensors do not make a state ({error})") from error
+
+    @classmethod
+    @abstractmethod
+    def _restored(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """What `from_tensors` returns; raises KeyError, TypeError or ValueError when they do not fit together."""

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from netassay._core import network as native
 from netassay.base import arrays
 from netassay.base import threads as _threads
-from netassay.base.errors import StateError, TooFewRows
-from netassay.base.state import State
+from netassay.base.errors import TooFewRows
+from netassay.base.state import NativeState
 from netassay.network.links import QUANTILES, Float64, shares
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from netassay.base.arrays import ArrayLike
 
 _PARTS = ("totals", "moments", "keys", "counts")
@@ -65,7 +67,7 @@ class Values:
         return math.sqrt(self.variance)
 
 
-class Distribution(State):
+class Distribution(NativeState):
     """Streamed values: moments, extremes, zeros and a histogram; merge makes one of many.
 
     A NaN or an infinity is left out and counted: the state equals the one without it. Counts, extremes and quantiles
@@ -85,17 +87,13 @@ class Distribution(State):
     (5, 2.0, 2.0, 0.8, [0.0, 4.0], ('nonfinite',))
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ()
     kind = "distribution"
+
+    _native: native.Distribution
 
     def __init__(self) -> None:
         self._native = native.Distribution()
-
-    @classmethod
-    def _wrap(cls, made: native.Distribution) -> Distribution:
-        self = cls.__new__(cls)
-        self._native = made
-        return self
 
     def update(self, x: ArrayLike, *, threads: int | None = None) -> None:
         """Takes the values of x before it returns; none are there in an array of size 0.
@@ -113,20 +111,6 @@ class Distribution(State):
             array = array.reshape(-1)
         self._native.update(array, dtype, threads=_threads.resolve(threads))
 
-    def merge(self, other: Distribution) -> None:
-        """Takes all that `other` has seen; `other` is not changed."""
-        if not isinstance(other, Distribution):
-            raise TypeError(f"Distribution.merge: got {type(other).__name__}, expected Distribution")
-        self._native.merge(other._native)
-
-    def clear(self) -> None:
-        """Forgets all values."""
-        self._native.clear()
-
-    def copy(self) -> Distribution:
-        """A state of its own with the same content."""
-        return Distribution._wrap(self._native.copy())
-
     @property
     def count(self) -> int:
         """Finite values taken."""
@@ -136,11 +120,6 @@ class Distribution(State):
     def nonfinite(self) -> int:
         """NaNs and infinities left out."""
         return self._native.nonfinite
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held now."""
-        return self._native.nbytes
 
     def result(self, quantiles: Sequence[float] = QUANTILES) -> Values:
         """What was seen.
@@ -180,12 +159,8 @@ class Distribution(State):
         return dict(zip(_PARTS, self._native.parts(), strict=True))
 
     @classmethod
-    def from_tensors(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Distribution:
-        """The state whose `tensors()` these are. Raises StateError when they do not fit together."""
-        try:
-            return cls._wrap(native.Distribution.from_parts(**{name: tensors[name] for name in _PARTS}))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"Distribution: the tensors do not make a state ({error})") from error
+    def _restored(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        return cls._wrap(native.Distribution.from_parts(**{name: tensors[name] for name in _PARTS}))
 
     def __repr__(self) -> str:
         left_out = f", nonfinite={self.nonfinite}" if self.nonfinite else ""

@@ -12,11 +12,11 @@ from netassay.base import arrays
 from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.checks import indexes
-from netassay.base.errors import StateError
-from netassay.base.state import State
+from netassay.base.state import NativeState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from netassay.base.arrays import ArrayLike
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PARTS = ("pivot", "offset", "third", "scatter", "waiting_narrow", "waiting_wide")
 
 
-class Moments(State):
+class Moments(NativeState):
     """Streaming mean and scatter matrix of rows; merge makes one of many.
 
     n = rows, mean m = (1/n) sum x, scatter M = sum (x - m)(x - m)^T, covariance M / n (Chan, Golub, LeVeque 1979).
@@ -49,8 +49,10 @@ class Moments(State):
     (2, [2.0, 2.0], [[1.0, 0.0], [0.0, 0.0]])
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ()
     kind = "moments"
+
+    _native: _core.saturation.Moments
 
     def __init__(
         self, width: int, *, precision: str = "high", fourth: bool = False, memory: float | None = None
@@ -59,12 +61,6 @@ class Moments(State):
             raise TypeError(f"Moments: got width {width!r}, expected an integer")
         budget = _memory.available() if memory is None else float(memory)
         self._native = _core.saturation.Moments(width, precision=precision, fourth=fourth, memory=budget)
-
-    @classmethod
-    def _wrap(cls, native: _core.saturation.Moments) -> Moments:
-        self = cls.__new__(cls)
-        self._native = native
-        return self
 
     def update(
         self, x: ArrayLike, *, layout: str = "rows", mask: ArrayLike | None = None, threads: int | None = None
@@ -89,23 +85,13 @@ class Moments(State):
             kept = arrays.mask_view(mask, axes, "Moments.update")
         self._native.update(rows.array, rows.dtype, layout=layout, mask=kept, threads=_threads.resolve(threads))
 
-    def merge(self, other: Moments, *, threads: int | None = None) -> None:
+    def merge(self, other: Self, *, threads: int | None = None) -> None:
         """Takes all that `other` has seen; `other` is not changed.
 
         Raises:
             ShapeError: another width. DomainError: another precision or `fourth`.
         """
-        if not isinstance(other, Moments):
-            raise TypeError(f"Moments.merge: got {type(other).__name__}, expected Moments")
-        self._native.merge(other._native, threads=_threads.resolve(threads))
-
-    def clear(self) -> None:
-        """Forgets all rows and keeps the memory."""
-        self._native.clear()
-
-    def copy(self) -> Moments:
-        """A state of its own with the same content."""
-        return Moments._wrap(self._native.copy())
+        self._native.merge(self._of(other), threads=_threads.resolve(threads))
 
     @property
     def width(self) -> int:
@@ -131,11 +117,6 @@ class Moments(State):
     def nonfinite(self) -> int:
         """Rows left out for a NaN or an infinity."""
         return self._native.nonfinite
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held now."""
-        return int(self._native.nbytes)
 
     @property
     def mean(self) -> Float64:
@@ -173,15 +154,11 @@ class Moments(State):
         return {"counts": scalars, "fourth": fourth, **{name: parts[name] for name in _PARTS}}
 
     @classmethod
-    def from_tensors(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Moments:
-        """The state whose `tensors()` these are. Raises StateError when they do not fit together."""
-        try:
-            parts: dict[str, Any] = {name: tensors[name] for name in _PARTS}
-            parts["folded"], parts["nonfinite"] = (int(n) for n in tensors["counts"])
-            (parts["fourth"],) = (float(value) for value in tensors["fourth"])
-            return cls._wrap(_core.saturation.Moments.from_parts(**config, parts=parts))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"Moments: the tensors do not make a state ({error})") from error
+    def _restored(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        parts: dict[str, Any] = {name: tensors[name] for name in _PARTS}
+        parts["folded"], parts["nonfinite"] = (int(n) for n in tensors["counts"])
+        (parts["fourth"],) = (float(value) for value in tensors["fourth"])
+        return cls._wrap(_core.saturation.Moments.from_parts(**config, parts=parts))
 
     def __repr__(self) -> str:
         left_out = f", nonfinite={self.nonfinite}" if self.nonfinite else ""
