@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import TooFewRows
 from netassay.base.state import NativeState
+from netassay.network.described import Described
 from netassay.network.links import QUANTILES, Float64, shares
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _AXES = 9  # what the native core walks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Values:
+class Values(Described):
     """How values are distributed: what a Distribution has seen.
 
     mean = sum x / N, variance = M2 / N, skewness = sqrt(N) M3 / M2^1.5, kurtosis = N M4 / M2^2 - 3 (excess), with
@@ -47,24 +47,11 @@ class Values:
         flags: "constant" (all values equal), "zero" (all are 0), "single" (N = 1), "nonfinite" (some were left out).
     """
 
-    count: int
-    mean: float
-    variance: float
-    skewness: float
-    kurtosis: float
-    minimum: float
-    maximum: float
-    zero_share: float
     positive_share: float
     quantiles: Float64
     density: NDArray[np.uint64]
     nonfinite: int
     flags: tuple[str, ...]
-
-    @property
-    def std(self) -> float:
-        """Standard deviation, in the values' units."""
-        return math.sqrt(self.variance)
 
 
 class Distribution(NativeState):

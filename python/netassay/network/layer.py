@@ -15,6 +15,7 @@ from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import NonFinite, ShapeError
 from netassay.network.affine import checked_groups
+from netassay.network.described import Described
 from netassay.network.links import QUANTILES
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _LEAST, _MOST = 2.0**-500, 2.0**450
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerLinks:
+class LayerLinks(Described):
     """The links of one layer, and what they come to at the units on its two sides.
 
     The distribution is that of `LinkWeights`. With w_ij from input j to output i, m outputs and n inputs:
@@ -56,14 +57,6 @@ class LayerLinks:
             for).
     """
 
-    count: int
-    mean: float
-    variance: float
-    skewness: float
-    kurtosis: float
-    minimum: float
-    maximum: float
-    zero_share: float
     quantiles: Float64
     density: NDArray[np.uint64]
     incoming: Float64
@@ -79,11 +72,6 @@ class LayerLinks:
     dead_outputs: int
     dead_inputs: int
     flags: tuple[str, ...]
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the weights, in their units."""
-        return math.sqrt(self.variance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

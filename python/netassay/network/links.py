@@ -13,6 +13,7 @@ from netassay._core import network as native
 from netassay.base import arrays
 from netassay.base import threads as _threads
 from netassay.base.errors import DomainError, NonFinite, ShapeError
+from netassay.network.described import Described
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike, View
@@ -23,7 +24,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
-class LinkWeights:
+class LinkWeights(Described):
     """How the weights of a layer are distributed.
 
     mean = sum w / N, variance = M2 / N, skewness = sqrt(N) M3 / M2^1.5, kurtosis = N M4 / M2^2 - 3 (excess), with
@@ -44,14 +45,6 @@ class LinkWeights:
         flags: "constant" (all weights equal), "zero" (all are 0), "single" (N = 1).
     """
 
-    count: int
-    mean: float
-    variance: float
-    skewness: float
-    kurtosis: float
-    minimum: float
-    maximum: float
-    zero_share: float
     quantiles: Float64
     density: NDArray[np.uint64]
     flags: tuple[str, ...]
