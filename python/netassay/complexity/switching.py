@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -13,27 +12,29 @@ from netassay._core import complexity as native
 from netassay.base import arrays
 from netassay.base import memory as _memory
 from netassay.base import threads as _threads
-from netassay.base.errors import DomainError, DTypeError, LayoutError, ShapeError, StateError
-from netassay.base.state import State
+from netassay.base.errors import DomainError, ShapeError
+from netassay.base.state import NativeState
+from netassay.complexity.given import Given, integers, no_moments
+from netassay.complexity.options import SwitchingOptions, classes_of
 from netassay.complexity.result import Complexity, complexity_of
 from netassay.complexity.rules import thresholds_of, window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from netassay.base.arrays import ArrayLike
 
     Int64: TypeAlias = NDArray[np.int64]
     Float64: TypeAlias = NDArray[np.float64]
 
-_LAYOUTS = ("rows", "channels_first", "channels_last")
 _NUMBERS = ("state", "zero", "nan", "square", "position", "class_state", "class_observations")
 _MOMENTS = ("finite", "mean", "scatter")
 #: One number for each axis of a window, or one for all.
 Size: TypeAlias = "int | Sequence[int]"
 
 
-class Switching(State):
+class Switching(NativeState):
     """Counts of how often units switch between the linear pieces of their nonlinearity; merge makes one of many.
 
     What is taken is the *input* of the nonlinearity. The state of a number a is how many thresholds t it is above,
@@ -71,8 +72,10 @@ class Switching(State):
     [1.0, 0.0, 0.0]
     """
 
-    __slots__ = ("_config", "_memory", "_native")
+    __slots__ = ("_memory", "_options")
     kind = "switching"
+
+    _native: native.Switching
 
     def __init__(
         self,
@@ -91,31 +94,18 @@ class Switching(State):
         ceil_mode: bool = False,
         memory: float | None = None,
     ) -> None:
-        thresholds = thresholds_of(rule, threshold)
-        window = window_of(rule, kernel_size, stride, padding, dilation, ceil_mode)
-        if classes is not None and (isinstance(classes, bool) or not isinstance(classes, Integral) or classes < 1):
-            raise DomainError(f"Switching: got classes={classes!r}, expected at least 1 or None")
-        self._start(
-            {
-                "rule": rule, "thresholds": list(thresholds), "layout": layout, "positions": bool(positions),
-                "classes": int(classes or 0), "patterns": bool(patterns), "sums": bool(sums),
-                "window": None if window is None else [*map(list, window[:4]), window[4]],
-            }
-        )  # fmt: skip
+        self._options = SwitchingOptions(
+            rule=rule,
+            thresholds=thresholds_of(rule, threshold),
+            window=window_of(rule, kernel_size, stride, padding, dilation, ceil_mode),
+            classes=classes_of(classes),
+            layout=layout,
+            positions=bool(positions),
+            patterns=bool(patterns),
+            sums=bool(sums),
+        )
+        self._native = native.Switching(**self._options.native())
         self._memory = memory
-
-    def _start(self, config: dict[str, Any]) -> None:
-        if config["layout"] not in _LAYOUTS:
-            raise LayoutError(f"Switching: got layout {config['layout']!r}, expected one of {', '.join(_LAYOUTS)}")
-        self._config = config
-        self._native = native.Switching(**_options(config))
-        self._memory = None
-
-    @classmethod
-    def _wrap(cls, config: dict[str, Any], state: native.Switching) -> Switching:
-        self = cls.__new__(cls)
-        self._config, self._native, self._memory = config, state, None
-        return self
 
     # ---- feeding it ----
 
@@ -152,12 +142,12 @@ class Switching(State):
             state is then unchanged.
         """
         view = arrays.view(a, "Switching.update")
-        layout = self._config["layout"]
+        layout = self._options.layout
         of = None if labels is None else _labels(labels, _samples(view.array.shape, layout))
-        if pooled and not self._config["sums"]:
+        if pooled and not self._options.sums:
             raise DomainError("Switching.update: got pooled=True without sums, expected Switching(sums=True)")
         budget = math.inf
-        if self._native.units == 0 or self._config["patterns"]:  # later on, patterns alone grow
+        if self._native.units == 0 or self._options.patterns:  # later on, patterns alone grow
             budget = self.nbytes + _memory.available() if self._memory is None else float(self._memory)
         return self._native.update(
             view.array, view.dtype, layout=layout, labels=of, memory=budget, pooled=pooled,
@@ -198,29 +188,24 @@ class Switching(State):
         Raises:
             ShapeError, DTypeError, DomainError: counts that do not fit together; the state is then unchanged.
         """
-        if self._config["patterns"]:
+        if self._options.patterns:
             raise DomainError("Switching.add_counts: got counts for a state with patterns, expected update")
-        parts = _given_counts(
-            self._config, samples, state, shape, observations, zero, nan, square, class_state, class_samples
+        given = Given(
+            samples, state, shape, observations, zero, nan, square, class_state, class_samples, finite, mean, scatter
         )
-        parts |= _given_moments(self._config, finite, mean, scatter)
-        self._native.merge(native.Switching.from_counts(**_options(self._config), counts=parts))
+        counts = given.counts(self._options)
+        self._native.merge(native.Switching.from_counts(**self._options.native(), counts=counts))
 
-    def merge(self, other: Switching) -> None:
+    def merge(self, other: Self) -> None:
         """Takes all that `other` has seen; `other` is not changed.
 
         Raises:
             ShapeError: another number of units. DomainError: other options (the layout may differ).
         """
-        if not isinstance(other, Switching):
-            raise TypeError(f"Switching.merge: got {type(other).__name__}, expected Switching")
+        theirs = self._of(other)
         if other.rule != self.rule:
             raise DomainError(f"Switching.merge: got rule {other.rule!r}, expected {self.rule!r}")
-        self._native.merge(other._native)
-
-    def clear(self) -> None:
-        """Forgets all that was seen, the number of units too, and keeps the memory."""
-        self._native.clear()
+        self._native.merge(theirs)
 
     def keeps_positions(self, shape: Sequence[int]) -> bool:
         """Whether counts of positions go on with a batch whose positions have this shape; true of an empty state."""
@@ -238,7 +223,7 @@ class Switching(State):
         Raises:
             TooFewRows: no samples.
         """
-        return complexity_of(self._native, self.rule, tuple(self._config["thresholds"]))
+        return complexity_of(self._native, self.rule, self._options.thresholds)
 
     def counts(self) -> dict[str, Any]:
         """All that is counted, as arrays: state (K - 1, C), zero and nan (C,), square (K - 1, C), position
@@ -250,7 +235,7 @@ class Switching(State):
     @property
     def rule(self) -> str:
         """What is counted."""
-        return str(self._config["rule"])
+        return self._options.rule
 
     @property
     def samples(self) -> int:
@@ -262,25 +247,20 @@ class Switching(State):
         """C; 0 before the first update."""
         return self._native.units
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held now."""
-        return int(self._native.nbytes)
-
     def __repr__(self) -> str:
         return f"Switching(rule={self.rule!r}, units={self.units}, samples={self.samples})"
 
     # ---- copies and files ----
 
-    def copy(self) -> Switching:
+    def copy(self) -> Self:
         """A state of its own with the same content."""
-        copied = Switching._wrap(self.config(), self._native.copy())
-        copied._memory = self._memory
+        copied = super().copy()
+        copied._options, copied._memory = self._options, self._memory
         return copied
 
     def config(self) -> dict[str, Any]:
         """The options, as JSON can hold them; `from_tensors` takes them."""
-        return {**self._config, "thresholds": list(self._config["thresholds"])}
+        return self._options.config()
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The state as named arrays, int64 (mean and scatter: float64), for a state file; `from_tensors` makes it
@@ -291,25 +271,21 @@ class Switching(State):
             "counts": np.array(scalars, np.int64),
             "shape": np.array(counts["shape"], np.int64),
             "patterns": counts["patterns"].view(np.int64),
-            **{name: counts[name] for name in (*_NUMBERS, *(_MOMENTS if self._config["sums"] else ()))},
+            **{name: counts[name] for name in (*_NUMBERS, *(_MOMENTS if self._options.sums else ()))},
         }
 
     @classmethod
-    def from_tensors(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Switching:
-        """The state whose `config()` and `tensors()` these are. Raises StateError when they do not fit together."""
-        try:
-            samples, observations, units, varies = (int(n) for n in tensors["counts"])
-            counts: dict[str, Any] = {name: tensors[name] for name in _NUMBERS}
-            counts |= {name: tensors[name] for name in _MOMENTS} if config["sums"] else _no_moments()
-            counts.update(samples=samples, observations=observations, units=units, shape_varies=bool(varies))
-            counts["shape"] = [int(n) for n in tensors["shape"]]
-            counts["patterns"] = np.ascontiguousarray(tensors["patterns"]).view(np.uint64)
-            thresholds_of(config["rule"], config["thresholds"] if config["window"] is None else None)
-            if config["layout"] not in _LAYOUTS or (config["rule"] == "maxpool") != (config["window"] is not None):
-                raise ValueError(f"layout {config['layout']!r} with rule {config['rule']!r}")
-            return cls._wrap(dict(config), native.Switching.from_counts(**_options(config), counts=counts))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"Switching: the tensors do not make a state ({error})") from error
+    def _restored(cls, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        options = SwitchingOptions.from_config(config)
+        samples, observations, units, varies = (int(n) for n in tensors["counts"])
+        counts: dict[str, Any] = {name: tensors[name] for name in _NUMBERS}
+        counts |= {name: tensors[name] for name in _MOMENTS} if options.sums else no_moments()
+        counts.update(samples=samples, observations=observations, units=units, shape_varies=bool(varies))
+        counts["shape"] = [int(n) for n in tensors["shape"]]
+        counts["patterns"] = np.ascontiguousarray(tensors["patterns"]).view(np.uint64)
+        self = cls._wrap(native.Switching.from_counts(**options.native(), counts=counts))
+        self._options, self._memory = options, None
+        return self
 
 
 def complexity(
@@ -326,125 +302,21 @@ def complexity(
     return state.result()
 
 
-def footprint(
-    shape: Sequence[int],
-    *,
-    rule: str = "relu",
-    threshold: float | Sequence[float] | None = None,
-    layout: str = "channels_first",
-    positions: bool = True,
-    classes: int | None = None,
-    sums: bool = False,
-    kernel_size: Size | None = None,
-    stride: Size | None = None,
-    padding: Size = 0,
-    dilation: Size = 1,
-    ceil_mode: bool = False,
-) -> int:
-    """Bytes that a state fed batches of this shape comes to take; arguments as of `Switching`.
+def footprint(shape: Sequence[int], **options: Any) -> int:
+    """Bytes that a state fed batches of this shape will use. Options as of `Switching`.
 
     >>> footprint((64, 32, 8, 8))
     17408
     """
-    config = Switching(
-        rule=rule, threshold=threshold, layout=layout, positions=positions, classes=classes, sums=sums,
-        kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode,
-    )._config  # fmt: skip
-    axes = tuple(int(n) for n in shape)
-    if len(axes) < (2 if layout == "channels_first" else 1):
-        raise ShapeError(f"footprint: got shape {axes} with layout {layout!r}, expected samples of units")
-    units = axes[1] if layout == "channels_first" else axes[-1]
-    places = {"rows": (), "channels_first": axes[2:], "channels_last": axes[1:-1]}[layout]
-    return int(native.footprint(**_options(config), units=units, shape=list(places), samples=axes[0]))
-
-
-def _options(config: dict[str, Any]) -> dict[str, Any]:
-    names = ("thresholds", "window", "positions", "classes", "patterns", "sums")
-    return {name: config[name] for name in names}
+    return Switching(**options)._options.footprint(shape)
 
 
 def _samples(shape: tuple[int, ...], layout: str) -> int:
     return math.prod(shape[:-1]) if layout == "rows" else shape[0] if shape else 0
 
 
-def _integers(values: ArrayLike, name: str) -> Int64:
-    if arrays.is_tensor(values):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
-    if array.dtype.kind not in "iub":
-        raise DTypeError(f"Switching: got {name} of dtype {array.dtype.name}, expected integers")
-    return np.asarray(array, dtype=np.int64, order="C")
-
-
 def _labels(labels: ArrayLike, samples: int) -> Int64:
-    array = _integers(labels, "labels").reshape(-1)
+    array = integers(labels, "labels").reshape(-1)
     if len(array) != samples:
         raise ShapeError(f"Switching.update: got {len(array)} labels, expected {samples}")
     return array
-
-
-def _given_counts(
-    config: dict[str, Any],
-    samples: int,
-    state: ArrayLike,
-    shape: Sequence[int] | None,
-    observations: int | None,
-    zero: ArrayLike | None,
-    nan: ArrayLike | None,
-    square: ArrayLike | None,
-    class_state: ArrayLike | None,
-    class_samples: ArrayLike | None,
-) -> dict[str, Any]:
-    """What `Switching.from_counts` takes."""
-    states = native.Switching(**_options(config)).states - 1
-    on = _integers(state, "state")
-    on = on if states > 1 else on[None]
-    if on.ndim < 2 or on.shape[0] != states:
-        raise ShapeError(f"Switching.add_counts: got state of shape {on.shape}, expected ({states}, units, ...)")
-    units = on.shape[1]
-    places = on.shape[2:] if shape is None else tuple(int(n) for n in shape)
-    varies = observations is not None
-    if varies and (on.ndim > 2 or shape is not None or config["classes"]):
-        raise DomainError("Switching.add_counts: got observations with positions or classes, expected sums alone")
-    count = math.prod(places) if observations is None else observations / max(1, samples)
-    summed = on.ndim == 2 and places != ()
-    if not summed and on.shape[2:] != places:
-        raise ShapeError(f"Switching.add_counts: got state of shape {on.shape}, expected positions {places}")
-    if summed and config["positions"]:
-        raise ShapeError(f"Switching.add_counts: got sums over positions {places}, expected counts of each")
-    channel = on if summed else on.reshape(states, units, -1).sum(axis=2)
-    if square is None and samples > 1 and count > 1:
-        raise DomainError(f"Switching.add_counts: got no square of {samples} samples of {count:g} positions")
-    squares = channel ** (2 if samples == 1 else 1) if square is None else _integers(square, "square")
-    classes = config["classes"]
-    if (class_state is None) == (classes > 0) or (class_samples is None) == (classes > 0):
-        raise DomainError(f"Switching.add_counts: got counts of classes or none, expected those of {classes} classes")
-    none = np.zeros(0, np.int64)
-    return {
-        "samples": int(samples), "observations": int(samples * count) if observations is None else int(observations),
-        "units": units, "shape": list(places), "shape_varies": varies, "state": channel, "square": squares,
-        "zero": np.zeros(units, np.int64) if zero is None else _integers(zero, "zero"),
-        "nan": np.zeros(units, np.int64) if nan is None else _integers(nan, "nan"),
-        "position": on if config["positions"] and places else none,
-        "class_state": none if class_state is None else _integers(class_state, "class_state"),
-        "class_observations": none if class_samples is None else _integers(class_samples, "class_samples") * count,
-        "patterns": np.zeros(0, np.uint64),
-    }  # fmt: skip
-
-
-def _given_moments(
-    config: dict[str, Any], finite: ArrayLike | None, mean: ArrayLike | None, scatter: ArrayLike | None
-) -> dict[str, Any]:
-    """What `Switching.from_counts` takes of sums."""
-    if finite is None or mean is None or scatter is None:
-        if config["sums"] or not (finite is None and mean is None and scatter is None):
-            raise DomainError(f"Switching.add_counts: got some of finite, mean and scatter with sums={config['sums']}")
-        return _no_moments()
-    return {
-        "finite": _integers(finite, "finite"), "mean": np.asarray(mean, np.float64),
-        "scatter": np.asarray(scatter, np.float64),
-    }  # fmt: skip
-
-
-def _no_moments() -> dict[str, Any]:
-    return {"finite": np.zeros(0, np.int64), "mean": np.zeros(0), "scatter": np.zeros(0)}
