@@ -85,6 +85,30 @@ def growth(steps: ArrayLike, values: ArrayLike, *, window: Sequence[float] | Non
     >>> fit.better, round(fit.limit, 6), round(fit.scale, 4)
     ('saturation', 2.0, 7.0)
     """
+    x, y, left_out = _points(steps, values, window)
+    log_y = np.log(y)
+    spread = float(((log_y - log_y.mean()) ** 2).sum())
+    constant = spread <= len(y) * ROUNDING**2
+    slope, prefactor, power_rss = _power(np.log(x), log_y)
+    limit, gap, scale, saturation_rss, unbounded = _saturation(x, y)
+    if constant:
+        slope, limit, gap, power_rss, saturation_rss = 0.0, float(y.mean()), 0.0, 0.0, 0.0
+    explained = [1.0 if constant else 1 - rss / spread for rss in (power_rss, saturation_rss)]
+    residuals = [(rss / (len(x) - k)) ** 0.5 for rss, k in ((power_rss, 2), (saturation_rss, 3))]
+    verdict = _verdict(explained, residuals)
+    flags = {
+        "left_out": left_out, "constant": constant, "poor": verdict == "poor",
+        "tie": verdict == "tie" and not constant, "unbounded": unbounded and not constant,
+    }  # fmt: skip
+    return Growth(
+        slope, prefactor, explained[0], residuals[0], limit, gap, scale, explained[1], residuals[1],
+        "neither" if verdict in ("poor", "tie") or constant else verdict, len(x), (float(x.min()), float(x.max())),
+        tuple(flag for flag, holds in flags.items() if holds),
+    )  # fmt: skip
+
+
+def _points(steps: ArrayLike, values: ArrayLike, window: Sequence[float] | None) -> tuple[Float64, Float64, bool]:
+    """Steps and values inside the window that have a logarithm, and whether others were left out."""
     x, y = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ShapeError(f"growth: got steps of shape {x.shape} and values of shape {y.shape}, expected (n,) twice")
@@ -99,31 +123,20 @@ def growth(steps: ArrayLike, values: ArrayLike, *, window: Sequence[float] | Non
     x, y = x[usable], y[usable]
     if len(x) < FEWEST or len(np.unique(x)) < FEWEST - 1:
         raise TooFewRows(
-            f"growth: got {len(x)} points at {len(np.unique(x))} steps that are positive, as their values are,"
+            f"growth: got {len(x)} points at {len(np.unique(x))} steps that count (step > 0, value > 0),"
             f" expected at least {FEWEST} at {FEWEST - 1}"
         )
-    log_y = np.log(y)
-    spread = float(((log_y - log_y.mean()) ** 2).sum())
-    constant = spread <= len(y) * ROUNDING**2
-    slope, prefactor, power_rss = _power(np.log(x), log_y)
-    limit, gap, scale, saturation_rss, unbounded = _saturation(x, y)
-    if constant:
-        slope, limit, gap, power_rss, saturation_rss = 0.0, float(y.mean()), 0.0, 0.0, 0.0
-    explained = [1.0 if constant else 1 - rss / spread for rss in (power_rss, saturation_rss)]
-    residuals = [(rss / (len(x) - k)) ** 0.5 for rss, k in ((power_rss, 2), (saturation_rss, 3))]
+    return x, y, left_out
+
+
+def _verdict(explained: Sequence[float], residuals: Sequence[float]) -> str:
+    """ "power" or "saturation", or why neither is named: "poor" or "tie"."""
+    if max(explained) < EXPLAINS:
+        return "poor"
     least, most = sorted(max(residual, ROUNDING) for residual in residuals)
-    poor = max(explained) < EXPLAINS
-    tie = not poor and most < BETTER * least
-    name = "power" if residuals[0] < residuals[1] else "saturation"
-    flags = {
-        "left_out": left_out, "constant": constant, "poor": poor, "tie": tie and not constant,
-        "unbounded": unbounded and not constant,
-    }  # fmt: skip
-    return Growth(
-        slope, prefactor, explained[0], residuals[0], limit, gap, scale, explained[1], residuals[1],
-        "neither" if poor or tie or constant else name, len(x), (float(x.min()), float(x.max())),
-        tuple(flag for flag, holds in flags.items() if holds),
-    )  # fmt: skip
+    if most < BETTER * least:
+        return "tie"
+    return "power" if residuals[0] < residuals[1] else "saturation"
 
 
 def _power(log_x: Float64, log_y: Float64) -> tuple[float, float, float]:
