@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 from netassay.algebra.bounds import serra_regions, vc_bound
-from netassay.algebra.graph import Tensor
+from netassay.algebra.graph import Call, Tensor
 from netassay.algebra.paths import Paths
+from netassay.algebra.semantics import Leaf
 
 #: Units of a layer up to which the exact integers of Serra's bound are computed: a second for four such layers.
 MOST_UNITS = 4096
@@ -79,26 +81,40 @@ class _Layers:
         if place in self._paths.products or leaf.planes is None or leaf.form == "recurrent":
             return False
         before = [t.call for t in self._paths.entering[place] if t.call is not None]
-        depth = max((self._depth[u] for u in before), default=0)
-        bent = any(self._bent[u] and self._depth[u] == depth for u in before)
+        self._depth[place] = max((self._depth[u] for u in before), default=0)
+        self._bent[place] = any(self._bent[u] and self._depth[u] == self._depth[place] for u in before)
         own = {t.name if t.parameter else t.call: math.prod(t.shape) for t in call.tensors if self._owns(t)}
         if leaf.weighted:
-            depth, bent = depth + 1, False
-            self._units[depth] = self._units.get(depth, 0) + call.size
-            self._rows[depth] = self._rows.get(depth, True) and call.op == "linear" and call.size == call.shape[-1]
+            self._take_weighted(place, call)
         elif leaf.planes:
-            if leaf.planes != leaf.breakpoints * call.size or bent or own or not depth:
+            if own or not self._take_piecewise(place, call, leaf):
                 return False
-            bent, self._breakpoints = True, max(self._breakpoints, leaf.breakpoints)
         elif call.op == "batch_norm" and self._folds(before[0]):
             own = {f"{call.name}.bias": call.shape[1]}
         elif own:
             return False
-        self._depth[place], self._bent[place] = depth, bent
+        self._count(own, self._depth[place])
+        return True
+
+    def _take_weighted(self, place: int, call: Call) -> None:
+        """Begins a layer, or adds units to it."""
+        self._depth[place] = depth = self._depth[place] + 1
+        self._bent[place] = False
+        self._units[depth] = self._units.get(depth, 0) + call.size
+        self._rows[depth] = self._rows.get(depth, True) and call.op == "linear" and call.size == call.shape[-1]
+
+    def _take_piecewise(self, place: int, call: Call, leaf: Leaf) -> bool:
+        """Bends the units of a layer; whether they are, of one variable each, and not bent yet."""
+        if leaf.planes != leaf.breakpoints * call.size or self._bent[place] or not self._depth[place]:
+            return False
+        self._bent[place], self._breakpoints = True, max(self._breakpoints, leaf.breakpoints)
+        return True
+
+    def _count(self, own: Mapping[str | int | None, int], depth: int) -> None:
+        """Adds parameters to a layer, each once."""
         new = {name: count for name, count in own.items() if name not in self._counted}
         self._counted.update(new)
         self._parameters[depth] = self._parameters.get(depth, 0) + sum(new.values())
-        return True
 
     def _owns(self, tensor: Tensor) -> bool:
         """Whether it is a parameter, or made of parameters: a weight of as many numbers can do no less."""

@@ -12,7 +12,7 @@ import numpy as np
 from netassay import _core
 from netassay.algebra.chains import serra_of, vc_bound_of
 from netassay.algebra.graph import INPUT, Call, LayerGraph
-from netassay.algebra.paths import Paths
+from netassay.algebra.paths import Paths, paths_of
 from netassay.algebra.receptive import ReceptiveField, fields_of
 from netassay.algebra.semantics import Leaf
 from netassay.base.errors import UnsupportedLayout
@@ -121,17 +121,27 @@ def measure(graph: LayerGraph, *, strict: bool = False, exact: Mapping[int, floa
 
     Source: see Algebra.
     """
-    paths = Paths(graph)
+    paths = paths_of(graph)
+    unknown = _unknown(paths, strict)
+    each = _Each(paths, exact or {})
+    return _totals(paths, each, tuple(each.call(place) for place in range(len(graph))), unknown)
+
+
+def _unknown(paths: Paths, strict: bool) -> Counter[str]:
+    """How often each operation that is not in the table is on a path. Raises UnsupportedLayout: strict, and one is."""
+    calls = paths.graph.calls
     places = [place for place, leaf in enumerate(paths.leaves) if leaf.form == "unknown" and paths.reached[place]]
-    unknown = Counter(graph.calls[place].op for place in places)
-    if unknown and strict:
-        first = graph.calls[places[0]]
+    if places and strict:
+        first = calls[places[0]]
         raise UnsupportedLayout(
             f"algebra.measure: got the operation {first.op!r} in {first.name!r}, expected one of the table;"
             " netassay.algebra.register says what it does"
         )
-    each = _Each(paths, exact or {})
-    calls = tuple(each.call(place) for place in range(len(graph)))
+    return Counter(calls[place].op for place in places)
+
+
+def _totals(paths: Paths, each: _Each, calls: tuple[Algebra | None, ...], unknown: Counter[str]) -> NetworkAlgebra:
+    graph = paths.graph
     measured = [algebra for algebra in calls if algebra is not None]
     regions = [algebra.region_bits for algebra in measured if "no_input_path" not in algebra.flags]
     return NetworkAlgebra(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +15,7 @@ from netassay.algebra.graph import INPUT, Call, LayerGraph, Tensor, tensors_in
 from netassay.algebra.semantics import Leaf, leaf_of
 
 
+@dataclass(frozen=True, eq=False)
 class Paths:
     """The paths of a graph from its input, one virtual node that feeds every source, to each call.
 
@@ -21,47 +23,34 @@ class Paths:
         graph, leaves: the calls, and the transfer function of each.
         sources: places of the calls at which paths begin: inputs, and embeddings of inputs.
         reached: (calls,) bool: whether a path arrives.
+        entering: of each call, the tensors on which paths enter.
         edges: (m, 2) int64 of (from, to), those of paths alone; a tensor that enters twice is two edges. Node `root` is
             the virtual input, node `end` the virtual output, to which every output leads.
         products: places of the calls that multiply what enters.
     """
 
-    def __init__(self, graph: LayerGraph) -> None:
-        self.graph = graph
-        self.leaves = [leaf_of(call) for call in graph]
-        self.root, self.end = len(graph), len(graph) + 1
-        self.nodes = len(graph) + 2
-        carried = _carried(graph, self.leaves)
-        entering = [self._entering(place, carried) for place in range(len(graph))]
-        used = self._used(entering)
-        self.sources = [p for p, leaf in enumerate(self.leaves) if leaf.form == "source" and carried[p] and used[p]]
-        self.reached = np.zeros(len(graph), dtype=bool)
-        self.entering: list[list[Tensor]] = []
-        for place, tensors in enumerate(entering):
-            arriving = [t for t in tensors if t.call is not None and self.reached[t.call]]
-            self.entering.append(arriving)
-            self.reached[place] = place in self.sources or bool(arriving)
-        edges = [(self.root, source) for source in self.sources]
-        edges += [(t.call, place) for place, tensors in enumerate(self.entering) for t in tensors if t.call is not None]
-        edges += [(output, self.end) for output in graph.outputs if self.reached[output]]
-        self.edges: NDArray[np.int64] = np.array(edges, dtype=np.int64).reshape(-1, 2)
-        self.products = [p for p in range(len(graph)) if multiplies(self.leaves[p]) and len(self.entering[p]) > 1]
+    graph: LayerGraph
+    leaves: list[Leaf]
+    sources: list[int]
+    reached: NDArray[np.bool_]
+    entering: list[list[Tensor]]
+    edges: NDArray[np.int64]
+    products: list[int]
 
-    def _entering(self, place: int, carried: Sequence[bool]) -> list[Tensor]:
-        leaf, call = self.leaves[place], self.graph.calls[place]
-        if leaf.form in ("source", "constant"):
-            return []
-        return [tensor for tensor in _read(call, leaf) if tensor.call is not None and carried[tensor.call]]
+    @property
+    def root(self) -> int:
+        """The node of the virtual input."""
+        return len(self.graph)
 
-    def _used(self, entering: Sequence[Sequence[Tensor]]) -> list[bool]:
-        """Whether units of a call go further than through views into comparisons and embeddings."""
-        used = [place in self.graph.outputs for place in range(len(self.graph))]
-        for place in reversed(range(len(self.graph))):
-            if used[place] or self.leaves[place].form not in ("view", "step"):
-                for tensor in entering[place]:
-                    if tensor.call is not None:
-                        used[tensor.call] = True
-        return used
+    @property
+    def end(self) -> int:
+        """The node of the virtual output."""
+        return len(self.graph) + 1
+
+    @property
+    def nodes(self) -> int:
+        """Calls, and these two."""
+        return len(self.graph) + 2
 
     @property
     def source_size(self) -> int:
@@ -142,6 +131,51 @@ class Paths:
         outputs = self.edges[self.edges[:, 1] == self.end, 0]
         bits += [math.log2(max(self.graph.calls[p].size, 1) / max(sizes[self.end], 1)) for p in outputs]
         return np.array(bits)
+
+
+def paths_of(graph: LayerGraph) -> Paths:
+    """Follows the paths of a graph."""
+    leaves = [leaf_of(call) for call in graph]
+    carried = _carried(graph, leaves)
+    dependent = [_dependent(call, leaf, carried) for call, leaf in zip(graph, leaves, strict=True)]
+    used = _used(graph, leaves, dependent)
+    sources = [p for p, leaf in enumerate(leaves) if leaf.form == "source" and carried[p] and used[p]]
+    reached = np.zeros(len(graph), dtype=bool)
+    entering: list[list[Tensor]] = []
+    for place, tensors in enumerate(dependent):
+        entering.append([t for t in tensors if t.call is not None and reached[t.call]])
+        reached[place] = place in sources or bool(entering[place])
+    products = [p for p in range(len(graph)) if multiplies(leaves[p]) and len(entering[p]) > 1]
+    edges = _edges(graph, sources, reached, entering)
+    return Paths(graph, leaves, sources, reached, entering, edges, products)
+
+
+def _dependent(call: Call, leaf: Leaf, carried: Sequence[bool]) -> list[Tensor]:
+    """What a call reads of what depends on the input."""
+    if leaf.form in ("source", "constant"):
+        return []
+    return [tensor for tensor in _read(call, leaf) if tensor.call is not None and carried[tensor.call]]
+
+
+def _used(graph: LayerGraph, leaves: Sequence[Leaf], dependent: Sequence[Sequence[Tensor]]) -> list[bool]:
+    """Whether units of a call go further than through views into comparisons and embeddings."""
+    used = [place in graph.outputs for place in range(len(graph))]
+    for place in reversed(range(len(graph))):
+        if used[place] or leaves[place].form not in ("view", "step"):
+            for tensor in dependent[place]:
+                if tensor.call is not None:
+                    used[tensor.call] = True
+    return used
+
+
+def _edges(
+    graph: LayerGraph, sources: Sequence[int], reached: NDArray[np.bool_], entering: Sequence[Sequence[Tensor]]
+) -> NDArray[np.int64]:
+    root, end = len(graph), len(graph) + 1
+    edges = [(root, source) for source in sources]
+    edges += [(t.call, place) for place, tensors in enumerate(entering) for t in tensors if t.call is not None]
+    edges += [(output, end) for output in graph.outputs if reached[output]]
+    return np.array(edges, dtype=np.int64).reshape(-1, 2)
 
 
 def multiplies(leaf: Leaf) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from netassay.algebra.aggregate import aggregate
 from netassay.algebra.graph import INPUT, Call, LayerGraph
-from netassay.algebra.paths import Paths
+from netassay.algebra.paths import Paths, paths_of
 from netassay.algebra.semantics import EVERYWHERE, Leaf, Window, per_axis
 
 
@@ -45,7 +45,7 @@ def receptive_fields(graph: LayerGraph) -> Mapping[int, ReceptiveField]:
     j, strided ones too. Attention and products of two maps see them all, windows of positions
     in attention too: an upper bound there. Norms see one position, as their statistics count as constants.
     """
-    return fields_of(Paths(graph))
+    return fields_of(paths_of(graph))
 
 
 def fields_of(paths: Paths) -> Mapping[int, ReceptiveField]:
