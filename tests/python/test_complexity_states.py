@@ -149,6 +149,7 @@ def test_tensors_that_do_not_fit_together_are_refused() -> None:
         {"patterns": np.zeros((3, 1), np.int64)}, {"counts": np.array([3])}, {"shape": np.array([2**40, 2**40])},
         {"counts": np.array([3, 15, 2**60, 0])}, {"position": 4 * np.ones_like(tensors["position"])},
         {"square": 5 * tensors["state"] + 1},
+        {"counts": np.array([3, 15, 4, 1]), "position": tensors["position"][..., :0]},  # a shape that has varied
     ]  # fmt: skip
     for change in wrong:
         with pytest.raises(StateError, match=r"the tensors do not make a state"):

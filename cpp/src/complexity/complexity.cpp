@@ -57,6 +57,89 @@ void check(const PoolWindow& w) {
   NETASSAY_REQUIRE(places <= 4096, ValueError, "Switching: got a window of ", places, " places, expected at most 4096");
 }
 
+/// A batch that a state can take.
+struct Incoming {
+  index_t samples, units;
+  /// Of what is counted: numbers, or windows.
+  std::vector<index_t> shape;
+  index_t positions;
+  /// Whether counts of positions end with it.
+  bool varies;
+};
+
+/// How a batch comes into the counts; whichever it is, a call that throws leaves them as they were.
+enum class Commit {
+  /// Into a state without units, which is emptied again: it has nothing to lose but its memory.
+  first,
+  /// Into the counts themselves: once there is memory nothing can fail, as no signal is asked for.
+  in_place,
+  /// Into a copy, which then takes their place: the batch is long enough that signals are asked for on the way.
+  by_copy,
+};
+
+Commit commit_of(const SwitchingCounts& counts, const Execution& how, double bytes) {
+  if (counts.units == 0) return Commit::first;
+  return !how.poll || bytes <= kQuickBytes ? Commit::in_place : Commit::by_copy;
+}
+
+/// Throws where `state` cannot take a batch of these sizes.
+Incoming checked(const Switching& state, index_t samples, index_t units, const std::vector<index_t>& shape,
+                 double memory, const double* means) {
+  constexpr const char* kName = "Switching.update";
+  const SwitchingOptions& options = state.options();
+  const SwitchingCounts& counts = state.counts();
+  NETASSAY_REQUIRE(samples > 0 && units > 0 && complexity::product(shape) > 0, ShapeError, kName, ": got ", samples,
+                   " samples of ", units, " units and ", complexity::product(shape),
+                   " positions, expected at least one of each");
+  NETASSAY_REQUIRE(counts.units == 0 || units == counts.units, ShapeError, kName, ": got ", units, " units, expected ",
+                   counts.units);
+  NETASSAY_REQUIRE(means == nullptr || options.sums, ValueError, kName,
+                   ": got means of samples to make without sums, expected sums");
+  const std::vector<index_t> kept = options.window ? options.window->outputs(shape) : shape;
+  const index_t positions = complexity::product(kept), all = counts.samples + samples;
+  const double most = static_cast<double>(all) * static_cast<double>(positions) * static_cast<double>(positions);
+  NETASSAY_REQUIRE(most < 0x1p62, LimitExceeded, kName, ": got ", samples, " samples of ", positions,
+                   " positions, whose counts would pass 64 bits");
+  const bool varies = !state.keeps_positions(shape);
+  const double need = Switching::footprint(options, units, varies ? 1 : positions, all);
+  NETASSAY_REQUIRE(!(counts.units == 0 || options.patterns) || need <= memory, LimitExceeded, kName, ": got ", units,
+                   " units at ", positions, " positions, which need ", need / 1e9, " GB, expected at most ",
+                   memory / 1e9, " GB (memory)");
+  return {samples, units, kept, positions, varies};
+}
+
+void check(const std::int64_t* labels, index_t samples, index_t classes) {
+  NETASSAY_REQUIRE((classes > 0) == (labels != nullptr), ValueError, "Switching.update: got ",
+                   labels ? "labels" : "no labels", " with ", classes, " classes");
+  for (index_t n = 0; labels != nullptr && n < samples; ++n) {
+    NETASSAY_REQUIRE(labels[n] >= 0 && labels[n] < classes, ValueError, "Switching.update: got label ", labels[n],
+                     ", expected 0 to ", classes - 1);
+  }
+}
+
+void reserve_patterns(SwitchingCounts& counts, const Incoming& batch) {
+  const auto words = static_cast<std::size_t>((counts.samples + batch.samples) * counts.words());
+  if (words <= counts.patterns.capacity()) return;
+  counts.patterns.reserve(std::max(words, 2 * counts.patterns.capacity()));
+}
+
+/// Counts the batch into arrays that are allocated.
+void take(const Incoming& batch, complexity::Counting& counting, SwitchingCounts& into, const SwitchingOptions& options,
+          const std::int64_t* labels, double* means, const Execution& how) {
+  std::uint64_t* patterns = nullptr;
+  if (options.patterns && !batch.varies) {
+    const std::size_t held = into.patterns.size();
+    into.patterns.resize(held + static_cast<std::size_t>(batch.samples * ((batch.units * batch.positions + 63) / 64)));
+    patterns = into.patterns.data() + held;
+  }
+  counting.run(into, labels, patterns, means, how);
+  into.samples += batch.samples;
+  into.observations += batch.samples * batch.positions;
+  for (index_t n = 0; labels != nullptr && n < batch.samples; ++n) {
+    into.class_observations[static_cast<std::size_t>(labels[n])] += batch.positions;
+  }
+}
+
 }  // namespace
 
 index_t PoolWindow::places() const { return complexity::product(kernel); }
@@ -106,83 +189,38 @@ Switching::Switching(Options options) : options_(std::move(options)) {
 template <class T>
 void Switching::update(const ActivationsView<const T>& a, const std::int64_t* labels, const Execution& how,
                        double memory, double* means) {
-  constexpr const char* kName = "Switching.update";
   const std::vector<index_t> shape = complexity::extents(a.positions);
-  const index_t samples = complexity::product(complexity::extents(a.samples)), units = a.units.extent;
-  NETASSAY_REQUIRE(samples > 0 && units > 0 && complexity::product(shape) > 0, ShapeError, kName, ": got ", samples,
-                   " samples of ", units, " units and ", complexity::product(shape),
-                   " positions, expected at least one of each");
-  NETASSAY_REQUIRE(counts_.units == 0 || units == counts_.units, ShapeError, kName, ": got ", units,
-                   " units, expected ", counts_.units);
-  NETASSAY_REQUIRE((options_.classes > 0) == (labels != nullptr), ValueError, kName, ": got ",
-                   labels ? "labels" : "no labels", " with ", options_.classes, " classes");
-  NETASSAY_REQUIRE(means == nullptr || options_.sums, ValueError, kName,
-                   ": got means of samples to make without sums, expected sums");
-  for (index_t n = 0; labels != nullptr && n < samples; ++n) {
-    NETASSAY_REQUIRE(labels[n] >= 0 && labels[n] < options_.classes, ValueError, kName, ": got label ", labels[n],
-                     ", expected 0 to ", options_.classes - 1);
-  }
-  const std::vector<index_t> kept = options_.window ? options_.window->outputs(shape) : shape;
-  const index_t positions = complexity::product(kept);
-  const double most =
-      static_cast<double>(counts_.samples + samples) * static_cast<double>(positions) * static_cast<double>(positions);
-  NETASSAY_REQUIRE(most < 0x1p62, LimitExceeded, kName, ": got ", samples, " samples of ", positions,
-                   " positions, whose counts would pass 64 bits");
-  const bool fresh = counts_.units == 0;
-  const bool varies = !keeps_positions(shape);
-  const double need = footprint(options_, units, varies ? 1 : positions, counts_.samples + samples);
-  NETASSAY_REQUIRE(!(fresh || options_.patterns) || need <= memory, LimitExceeded, kName, ": got ", units, " units at ",
-                   positions, " positions, which need ", need / 1e9, " GB, expected at most ", memory / 1e9,
-                   " GB (memory)");
-
+  const Incoming batch =
+      checked(*this, complexity::product(complexity::extents(a.samples)), a.units.extent, shape, memory, means);
+  check(labels, batch.samples, options_.classes);
   const int threads = thread_count(how.threads);
-  const bool by_position = options_.positions && !varies;
-  const auto counting = complexity::counting(a, options_, by_position, threads);
-  const auto take = [&](SwitchingCounts& into, const Execution& execution) {
-    std::uint64_t* patterns = nullptr;
-    if (options_.patterns && !varies) {
-      const std::size_t held = into.patterns.size();
-      into.patterns.resize(held + static_cast<std::size_t>(samples * ((units * positions + 63) / 64)));
-      patterns = into.patterns.data() + held;
-    }
-    counting->run(into, labels, patterns, means, execution);
-    into.samples += samples;
-    into.observations += samples * positions;
-    for (index_t n = 0; labels != nullptr && n < samples; ++n) {
-      into.class_observations[static_cast<std::size_t>(labels[n])] += positions;
-    }
-  };
-  if (fresh) {
-    // a state that never was anything has nothing to lose but its memory
-    try {
-      counts_.units = units;
-      if (!varies) counts_.shape = kept;
-      complexity::allocate(counts_, options_, options_.positions);
-      take(counts_, {threads, how.poll});
-    } catch (...) {
-      clear();
-      counts_.shape_varies = varies;
-      throw;
-    }
-    return;
-  }
-  const auto bytes = static_cast<double>(samples) * static_cast<double>(units) *
-                     static_cast<double>(complexity::product(shape)) * static_cast<double>(sizeof(T));
-  if (!how.poll || bytes <= kQuickBytes) {
-    if (options_.patterns && !varies) {  // nothing may fail from here on
-      const std::size_t words = static_cast<std::size_t>((counts_.samples + samples) * counts_.words());
-      if (words > counts_.patterns.capacity()) {
-        counts_.patterns.reserve(std::max(words, 2 * counts_.patterns.capacity()));
+  const auto counting = complexity::counting(a, options_, options_.positions && !batch.varies, threads);
+  const auto numbers = static_cast<double>(batch.samples) * static_cast<double>(batch.units) *
+                       static_cast<double>(complexity::product(shape));
+  switch (commit_of(counts_, how, numbers * sizeof(T))) {
+    case Commit::first:
+      try {
+        counts_.units = batch.units;
+        if (!batch.varies) counts_.shape = batch.shape;
+        complexity::allocate(counts_, options_, options_.positions);
+        take(batch, *counting, counts_, options_, labels, means, {threads, how.poll});
+      } catch (...) {
+        clear();
+        counts_.shape_varies = batch.varies;
+        throw;
       }
-    }
-    if (varies) complexity::forget_positions(counts_);
-    take(counts_, {threads, {}});
-    return;
+      return;
+    case Commit::in_place:
+      if (options_.patterns && !batch.varies) reserve_patterns(counts_, batch);
+      if (batch.varies) forget_positions();
+      take(batch, *counting, counts_, options_, labels, means, {threads, {}});
+      return;
+    case Commit::by_copy:
+      SwitchingCounts next = counts_;
+      if (batch.varies) complexity::forget_positions(next);
+      take(batch, *counting, next, options_, labels, means, {threads, how.poll});
+      counts_ = std::move(next);
   }
-  SwitchingCounts next = counts_;
-  if (varies) complexity::forget_positions(next);
-  take(next, {threads, how.poll});
-  counts_ = std::move(next);
 }
 
 template void Switching::update(const ActivationsView<const double>&, const std::int64_t*, const Execution&, double,
@@ -224,18 +262,9 @@ void Switching::merge(const Switching& other) {
   if (!varies) counts_.patterns.reserve(counts_.patterns.size() + from.patterns.size());
   if (varies) complexity::forget_positions(counts_);
   if (!varies) counts_.patterns.insert(counts_.patterns.end(), from.patterns.begin(), from.patterns.end());
-  const auto add = [](std::vector<std::int64_t>& to, const std::vector<std::int64_t>& more) {
-    for (std::size_t k = 0; k < to.size(); ++k) to[k] += more[k];
-  };
   counts_.samples += from.samples;
   counts_.observations += from.observations;
-  add(counts_.state, from.state);
-  add(counts_.zero, from.zero);
-  add(counts_.nan, from.nan);
-  add(counts_.square, from.square);
-  add(counts_.position, from.position);
-  add(counts_.class_state, from.class_state);
-  add(counts_.class_observations, from.class_observations);
+  complexity::add(counts_, from);
   for (std::size_t c = 0; c < from.finite.size(); ++c) {
     complexity::join(counts_, static_cast<index_t>(c), {from.finite[c], from.mean[c], from.scatter[c]});
   }
@@ -262,83 +291,6 @@ bool Switching::keeps_positions(const std::vector<index_t>& shape) const {
 }
 
 void Switching::forget_positions() { complexity::forget_positions(counts_); }
-
-Switching Switching::from_counts(Options options, SwitchingCounts counts) {
-  constexpr const char* kName = "Switching.from_counts";
-  Switching out(std::move(options));
-  const Options& o = out.options_;
-  NETASSAY_REQUIRE(counts.samples >= 0 && counts.units >= 0 && counts.observations >= counts.samples &&
-                       (counts.samples == 0) == (counts.units == 0),
-                   ValueError, kName, ": got ", counts.samples, " samples, ", counts.observations, " observations and ",
-                   counts.units, " units");
-  for (const index_t extent : counts.shape) {
-    NETASSAY_REQUIRE(extent > 0, ShapeError, kName, ": got an extent of ", extent, ", expected at least 1");
-  }
-  // in float64: nothing is allocated, and nothing overflows, for sizes that are not those of the arrays
-  const auto units = static_cast<double>(counts.units), classes = counts.units > 0 ? double(o.classes) : 0.0;
-  const double states = static_cast<double>(o.states() - 1) * units;
-  double positions = 1;
-  for (const index_t extent : counts.shape) positions *= static_cast<double>(extent);
-  const bool by_position = o.positions && !counts.shape_varies && !counts.shape.empty();
-  const auto fits = [&](const std::vector<std::int64_t>& got, double expected, const char* name) {
-    NETASSAY_REQUIRE(static_cast<double>(got.size()) == expected, ShapeError, kName, ": got ", got.size(),
-                     " numbers of ", name, ", expected ", expected);
-    NETASSAY_REQUIRE(std::all_of(got.begin(), got.end(), [](std::int64_t n) { return n >= 0; }), ValueError, kName,
-                     ": got a negative number of ", name, ", expected at least 0");
-  };
-  fits(counts.state, states, "states");
-  fits(counts.zero, units, "zeros");
-  fits(counts.nan, units, "NaNs");
-  fits(counts.square, states, "squares");
-  fits(counts.position, by_position ? states * positions : 0, "positions");
-  fits(counts.class_state, classes * states, "classes");
-  fits(counts.class_observations, classes, "class observations");
-  fits(counts.finite, o.sums ? units : 0, "finite numbers");
-  NETASSAY_REQUIRE(counts.mean.size() == counts.finite.size() && counts.scatter.size() == counts.finite.size(),
-                   ShapeError, kName, ": got ", counts.mean.size(), " means and ", counts.scatter.size(),
-                   " scatters, expected ", counts.finite.size());
-  for (std::size_t c = 0; c < counts.finite.size(); ++c) {
-    NETASSAY_REQUIRE(counts.finite[c] <= counts.observations - counts.nan[c], ValueError, kName, ": got ",
-                     counts.finite[c], " finite numbers of ", counts.observations, " with ", counts.nan[c], " NaNs");
-    NETASSAY_REQUIRE(!(counts.scatter[c] < 0), ValueError, kName, ": got a sum of squares of ", counts.scatter[c],
-                     ", expected at least 0");
-  }
-  NETASSAY_REQUIRE(counts.shape_varies ||
-                       static_cast<double>(counts.observations) == static_cast<double>(counts.samples) * positions,
-                   ValueError, kName, ": got ", counts.observations, " observations, expected ",
-                   static_cast<double>(counts.samples) * positions);
-  const auto within = [&](std::span<const std::int64_t> got, std::int64_t states_each, std::int64_t most) {
-    const std::size_t each = got.size() / static_cast<std::size_t>(states_each);
-    for (std::size_t c = 0; c < each; ++c) {
-      std::int64_t left = most;
-      for (std::size_t k = c; k < got.size(); k += each) {
-        NETASSAY_REQUIRE(got[k] <= left, ValueError, kName,
-                         ": got a count larger than the number of observations it is of");
-        left -= got[k];
-      }
-    }
-  };
-  const index_t each = std::max<index_t>(1, o.states() - 1);
-  within(counts.state, each, counts.observations);
-  within(counts.zero, 1, counts.observations);
-  within(counts.nan, 1, counts.observations);
-  within(counts.position, each, counts.samples);
-  for (std::size_t k = 0; k < counts.square.size(); ++k) {  // sum of n_i^2 <= sum of n_i times the largest n_i
-    const auto count = static_cast<double>(counts.state[k]), most = counts.shape_varies ? count : positions;
-    NETASSAY_REQUIRE(static_cast<double>(counts.square[k]) <= count * most, ValueError, kName,
-                     ": got a sum of squares ", counts.square[k], " of ", counts.state[k], " numbers");
-  }
-  within(counts.class_observations, std::max<index_t>(1, o.classes), counts.observations);
-  for (std::size_t y = 0; y < counts.class_observations.size(); ++y) {
-    const std::size_t size = counts.state.size();
-    within(std::span(counts.class_state).subspan(y * size, size), each, counts.class_observations[y]);
-  }
-  const bool keeps = o.patterns && !counts.shape_varies;
-  NETASSAY_REQUIRE(counts.patterns.size() == (keeps ? static_cast<std::size_t>(counts.samples * counts.words()) : 0),
-                   ShapeError, kName, ": got ", counts.patterns.size(), " words of patterns");
-  out.counts_ = std::move(counts);
-  return out;
-}
 
 std::vector<double> Switching::channel_bits() const {
   NETASSAY_REQUIRE(counts_.samples > 0, TooFewRows, "Switching.channel_bits: got no samples, expected at least one");

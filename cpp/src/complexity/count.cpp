@@ -10,7 +10,8 @@ namespace {
 
 template <class Numbers>
 void add_each(Numbers& to, const Numbers& from) {
-  for (std::size_t k = 0; k < from.size(); ++k) to[k] += from[k];
+  // what `to` has forgotten stays forgotten
+  for (std::size_t k = 0; k < to.size(); ++k) to[k] += from[k];
 }
 
 }  // namespace
@@ -47,6 +48,7 @@ void add(SwitchingCounts& to, const SwitchingCounts& from) {
   add_each(to.square, from.square);
   add_each(to.position, from.position);
   add_each(to.class_state, from.class_state);
+  add_each(to.class_observations, from.class_observations);
 }
 
 void forget_positions(SwitchingCounts& counts) {

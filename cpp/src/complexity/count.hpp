@@ -11,7 +11,7 @@ namespace netassay::complexity {
 
 /// What `counts` may still be: arrays of the sizes that units and shape ask for, zero.
 void allocate(SwitchingCounts& counts, const SwitchingOptions& options, bool positions);
-/// Adds state, zero, nan, square, position and class_state; not the moments.
+/// Adds the arrays of integers that `to` still keeps; neither patterns nor moments.
 void add(SwitchingCounts& to, const SwitchingCounts& from);
 /// Moments of a part of a unit's finite numbers: how many, their mean, and the sum of squares about it.
 struct Part {

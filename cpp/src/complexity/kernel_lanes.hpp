@@ -25,6 +25,7 @@ struct Counting {
   typedef U Wrapping __attribute__((vector_size(kVectorBytes)));
   static constexpr index_t lanes = kVectorBytes / index_t{sizeof(U)};
   static constexpr U sign = U{1} << (8 * sizeof(U) - 1);
+  static constexpr S unsigned_bits = static_cast<S>(static_cast<U>(~sign));
 
   static V all(S x) { return x - V{}; }
   static V load(const U* p) {
@@ -33,6 +34,8 @@ struct Counting {
     return v;
   }
   static void store(U* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+  /// Adds 1 where `is`.
+  static void count_in(U* p, M is) { store(p, L::plus(load(p), is)); }
 
   /// Zeros and NaNs are rare: a vector keeps the largest of |x|'s bits - 1 as an unsigned number, written as a signed
   /// one, which is not below that of infinity where there was any.
@@ -40,7 +43,7 @@ struct Counting {
     V magnitude, offset, limit;
     /// least: how far below infinity numbers begin to be special.
     explicit Special(Above<U> above, U least = 0)
-        : magnitude(all(static_cast<S>(static_cast<U>(~sign)))),
+        : magnitude(all(unsigned_bits)),
           offset(all(static_cast<S>(static_cast<U>(sign - 1)))),
           limit(
               all(static_cast<S>(static_cast<U>(static_cast<U>(above.infinity) + static_cast<U>(sign - 1) - least)))) {}
@@ -53,7 +56,7 @@ struct Counting {
     V add, limit;
     explicit Test(Above<U> above) : add(all(static_cast<S>(above.add))), limit(all(above.limit)) {}
     M operator()(V x) const {
-      if constexpr (kFlip) x ^= (x >> (8 * sizeof(U) - 1)) & all(static_cast<S>(static_cast<U>(~sign)));
+      if constexpr (kFlip) x ^= (x >> (8 * sizeof(U) - 1)) & all(unsigned_bits);
       return L::less((V)((Wrapping)x + (Wrapping)add), limit);
     }
   };
@@ -63,9 +66,8 @@ struct Counting {
     return static_cast<S>(static_cast<U>(key + above.add)) < above.limit;
   }
   static bool zero(U x) { return static_cast<U>(x << 1) == 0; }
-  static bool nan(U x, Above<U> above) {
-    return static_cast<S>(static_cast<U>(x & static_cast<U>(~sign))) > above.infinity;
-  }
+  static bool nan(U x, Above<U> above) { return (static_cast<S>(x) & unsigned_bits) > above.infinity; }
+  static bool finite(U x, Above<U> above) { return (static_cast<S>(x) & unsigned_bits) < above.infinity; }
 
   // ---- sums ----
 
@@ -87,7 +89,7 @@ struct Counting {
     store(to, pivots);
     std::uint32_t left_out = 0;
     for (index_t k = 0; k < n; ++k) {
-      const bool is = static_cast<S>(static_cast<U>(x[k] & static_cast<U>(~sign))) < above.infinity;
+      const bool is = finite(x[k], above);
       to[k] = is ? x[k] : to[k];
       left_out += !is;
     }
@@ -168,9 +170,7 @@ struct Counting {
     const U* const only = some;
     for (index_t r = 0; r < rows; ++r) {
       if (finite(x[r] + j, n, load(pivot), above, some) > 0) {
-        for (index_t k = 0; k < n; ++k) {
-          to.left_out[j + k] += static_cast<S>(static_cast<U>(x[r][j + k] & static_cast<U>(~sign))) >= above.infinity;
-        }
+        for (index_t k = 0; k < n; ++k) to.left_out[j + k] += !finite(x[r][j + k], above);
       }
       add_columns<1>(&only, 1, 0, here);
     }
@@ -179,9 +179,7 @@ struct Counting {
   }
   static bool all_finite(const U* const* x, index_t rows, index_t j, Above<U> above) {
     V most{};
-    for (index_t r = 0; r < rows; ++r) {
-      most = L::most(most, load(x[r] + j) & all(static_cast<S>(static_cast<U>(~sign))));
-    }
+    for (index_t r = 0; r < rows; ++r) most = L::most(most, load(x[r] + j) & all(unsigned_bits));
     return L::count(L::less(all(static_cast<S>(above.infinity - 1)), most)) == 0;
   }
 
@@ -214,7 +212,7 @@ struct Counting {
       const V v = load(x + j);
       const M is = test(v);
       sum += L::count(is);
-      if constexpr (kCounts) store(counts + j, L::plus(load(counts + j), is));
+      if constexpr (kCounts) count_in(counts + j, is);
       most = L::most(most, special.measure(v));
       adding.take(x + j);
     }
@@ -254,7 +252,7 @@ struct Counting {
   }
 
   static void count_special(const U* x, index_t n, Above<U> above, std::int64_t& zeros, std::int64_t& nans) {
-    const V magnitude = all(static_cast<S>(static_cast<U>(~sign))), one = all(1), infinity = all(above.infinity);
+    const V magnitude = all(unsigned_bits), one = all(1), infinity = all(above.infinity);
     index_t j = 0;
     for (; j + lanes <= n; j += lanes) {
       const V size = load(x + j) & magnitude;
@@ -294,10 +292,7 @@ struct Counting {
         const V v = load(x[r] + j);
         const M is = test(v);
         on = L::plus(on, is);
-        if constexpr (kCounts) {
-          U* const here = counts + r * pitch + j;
-          store(here, L::plus(load(here), is));
-        }
+        if constexpr (kCounts) count_in(counts + r * pitch + j, is);
         most = L::most(most, special.measure(v));
       }
       store(totals.on + j, on);
@@ -327,7 +322,7 @@ struct Counting {
   static void special_columns(const U* const* x, index_t rows, index_t from, index_t to, Above<U> above,
                               Lines<U> totals) {
     if (to - from == lanes) {
-      const V magnitude = all(static_cast<S>(static_cast<U>(~sign))), one = all(1), infinity = all(above.infinity);
+      const V magnitude = all(unsigned_bits), one = all(1), infinity = all(above.infinity);
       V zeros = load(totals.zero + from), nans = load(totals.nan + from);
       for (index_t r = 0; r < rows; ++r) {
         const V size = load(x[r] + from) & magnitude;
@@ -350,7 +345,7 @@ struct Counting {
 
   static void window(const U* x, const Place* places, index_t count, index_t states, index_t n, S infinity, U* totals,
                      U* counts, U* nan) {
-    const V magnitude = all(static_cast<S>(static_cast<U>(~sign))), none = all(static_cast<S>(sign));
+    const V magnitude = all(unsigned_bits), none = all(static_cast<S>(sign));
     const V limit = all(infinity);
     for (index_t j = 0; j < n; j += lanes) {
       V most = none, largest{}, found = all(static_cast<S>(places[0].number));
@@ -363,11 +358,9 @@ struct Counting {
       }
       for (index_t k = 1; k < states; ++k) {
         const V is = (V)(found == all(static_cast<S>(k)));
-        U* const total = totals + (k - 1) * n + j;
-        store(total, load(total) - is);
-        if (counts == nullptr) continue;
-        U* const here = counts + (k - 1) * n + j;
-        store(here, load(here) - is);
+        const index_t at = (k - 1) * n + j;
+        store(totals + at, load(totals + at) - is);
+        if (counts != nullptr) store(counts + at, load(counts + at) - is);
       }
       if (L::count(L::less(limit, largest)) > 0) store(nan + j, load(nan + j) - (V)(largest > limit));
     }
