@@ -298,6 +298,51 @@ def test_examples_in_docstrings_are_true() -> None:
     assert found > 0
 
 
+#: Modules of the measures that reduce arrays in numpy, and what these arrays are. Weights and activations are reduced
+#: in C++; "weights" and "bits of activations" name those that are not yet.
+REDUCE = {
+    "saturation": "a spectrum and projections onto it",
+    "complexity.given": "counts of one batch",
+    "complexity.growth": "points of a curve",
+    "complexity.patterns": "bits of activations",
+    "complexity.result": "counts of units",
+    "persistence.deep": "weights: a convolution's kernels",
+    "persistence.diagnostics": "weights, which are shuffled and sorted as a control",
+    "persistence.shift": "persistences of samples",
+    "network.affine": "sums of columns",
+    "network.backbone": "weights",
+    "network.concentration": "weights",
+    "network.contrast": "strengths and scores of networks",
+    "network.convolution": "sums of kernels",
+    "network.divergence": "counts of bins",
+    "network.layer": "sums of rows and columns",
+    "network.nodes": "strengths of nodes",
+    "network.population": "strengths and scores of networks",
+    "network.strength": "strengths of nodes",
+    "algebra.chains": "edges of a graph",
+    "algebra.inputs": "edges of a graph",
+    "algebra.paths": "edges of a graph",
+}
+REDUCING = {
+    "argmax", "argmin", "argpartition", "argsort", "average", "bincount", "count_nonzero", "cumprod", "cumsum", "dot",
+    "einsum", "histogram", "inner", "matmul", "max", "mean", "median", "min", "percentile", "prod", "ptp",
+    "quantile", "searchsorted", "slogdet", "sort", "std", "sum", "svd", "tensordot", "unique", "var",
+}  # fmt: skip
+
+
+def reduces(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp | ast.AugAssign):
+        return isinstance(node.op, ast.MatMult)
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr in REDUCING and ast.unparse(called.value) != "math"
+
+
+def test_measures_reduce_weights_and_activations_in_cpp() -> None:
+    nouns = {name.removeprefix("netassay."): tree for name, tree in modules() if line_of(name) == LINES.index(MEASURES)}
+    assert len(nouns) > len(REDUCE)
+    assert {name for name, tree in nouns.items() if any(map(reduces, ast.walk(tree)))} == set(REDUCE)
+
+
 # ---- the stub of the extension ----
 
 Signature = tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]
