@@ -124,7 +124,7 @@ std::vector<double> literal_tree(const MatrixView<const T>& w) {
   for (index_t i = 0; i < w.rows; ++i) {
     for (index_t j = 0; j < w.cols; ++j) edges.push_back({magnitude_of(w(i, j)), {i, j}});
   }
-  std::stable_sort(edges.begin(), edges.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::sort(edges.begin(), edges.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   std::vector<index_t> label(static_cast<std::size_t>(w.rows + w.cols));
   std::iota(label.begin(), label.end(), index_t{0});
   std::vector<double> tree;
@@ -386,7 +386,9 @@ void sorting() {
         parts[k * 3 / count].push_back({key, k, 0});
       }
       for (const auto& part : parts) expected.insert(expected.end(), part.begin(), part.end());
-      std::stable_sort(expected.begin(), expected.end(), [](const Edge& a, const Edge& b) { return a.key > b.key; });
+      // rows ascend: edges of one key stay in their order
+      std::sort(expected.begin(), expected.end(),
+                [](const Edge& a, const Edge& b) { return a.key != b.key ? a.key > b.key : a.row < b.row; });
       const std::vector<Edge> got = graph::sort_descending(parts);
       const auto equal = [](const Edge& a, const Edge& b) { return a.key == b.key && a.row == b.row; };
       CHECK(std::equal(got.begin(), got.end(), expected.begin(), expected.end(), equal));

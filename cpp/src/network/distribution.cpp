@@ -161,16 +161,16 @@ void collect(Slab<T>& slab, std::uint64_t expected, double largest, Delta& to) {
       if (tally) tally->take(number * kPageKeys, sum);
     }
     const std::uint32_t found = std::accumulate(sum.begin(), sum.end(), std::uint32_t{0});
-    if (found == 0) return;
+    if (found == 0) return found;
     if (number % (kPages / 2) == 0) sum = {found};  // tiny ones
     std::copy(sum.begin(), sum.end(), to.pages.emplace_back(number, Delta::Page{}).second.begin());
-    expected -= found;
+    return found;
   };
-  page(0);
-  page(kPages / 2);
+  expected -= page(0);
+  expected -= page(kPages / 2);
   for (std::size_t k = key(static_cast<Summed<T>>(largest)) / kPageKeys; expected > 0; --k) {
-    page(k);
-    page(kPages / 2 + k);
+    expected -= page(k);
+    expected -= page(kPages / 2 + k);
   }
   for (auto& tally : slab.tallies()) {
     if (tally) tally->cleared();
