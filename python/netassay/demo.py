@@ -128,9 +128,9 @@ def run(*, epochs: int = 5, seed: int = 0, track: Track = lambda items, label: i
 
     projected = []
     for delta in track(DELTAS, "projection"):
-        with netassay.project(model, watch.states, delta=delta) as projections:
+        with netassay.project(model, watch, delta=delta) as projections:
             leading = accuracy()
-        with netassay.project(model, watch.states, delta=delta, random=True, seed=seed):
+        with netassay.project(model, watch, delta=delta, random=True, seed=seed):
             random = accuracy()
         saturation = mean(layer.saturation for layer in projections.layers.values())
         projected.append(Projected(delta, saturation, leading, random))

@@ -519,7 +519,7 @@ def enter(*args: Any, **options: Any) -> None:
         pass
 
 
-def test_a_live_report_serves_as_its_watch_and_a_loaded_or_pickled_one_is_refused(tmp_path: Any) -> None:
+def test_a_watch_serves_as_its_states_and_a_report_of_it_is_refused(tmp_path: Any) -> None:
     model = seeded(Mlp).eval()
     batch = data(50, 6)
     with na.watch(model) as watch:
@@ -527,13 +527,14 @@ def test_a_live_report_serves_as_its_watch_and_a_loaded_or_pickled_one_is_refuse
     report = watch.report()
     with na.project(model, watch.states, delta=0.5):
         expected = model(batch)
-    with na.project(model, report, delta=0.5):
+    with na.project(model, watch, delta=0.5):
         assert torch.equal(model(batch), expected)
     report.to_json(tmp_path / "r.json")
-    for dead in (na.Report.load(tmp_path / "r.json"), pickle.loads(pickle.dumps(report)), copy.deepcopy(report)):
-        assert dead == report
-        with pytest.raises(TypeError, match=r"^project: got a loaded Report.*expected watch\.states"):
-            enter(model, dead)
+    copies = (na.Report.load(tmp_path / "r.json"), pickle.loads(pickle.dumps(report)), copy.deepcopy(report))
+    for one in (report, *copies):
+        assert one == report
+        with pytest.raises(TypeError, match=r"^project: got a Report, .*expected a Watch or its states$"):
+            enter(model, one)
 
 
 def one(count: int = 50) -> na.Moments:
@@ -545,7 +546,7 @@ def one(count: int = 50) -> na.Moments:
 @pytest.mark.parametrize(
     ("states", "options", "error", "text"),
     [
-        (3, {}, TypeError, "project: got int for states, expected watch.states or name -> Moments"),
+        (3, {}, TypeError, "project: got int for states, expected a Watch, its states or name -> Moments"),
         ({"fc1": 3}, {}, TypeError, "project: got a state 'fc1': int, expected (name, mode) or name -> Moments"),
         (
             {("fc1", "x"): one()},

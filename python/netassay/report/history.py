@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,8 +60,7 @@ class History:
         if not isinstance(report, Report):
             raise TypeError(f"History.append: got {type(report).__name__}, expected a Report")
         several = self._several.union(row.name for row in report.layers if row.call is not None)
-        # what it was made by has moved on, and holds the model
-        reports = [*self._reports, replace(report, watch=None)]
+        reports = [*self._reports, report]
         anew = reports if several != self._several else [report]
         numbers = [dict(_numbers(one, several)) for one in anew]
         self._steps.append(number)

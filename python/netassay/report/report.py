@@ -27,8 +27,6 @@ class Report:
         totals: numbers of the whole network.
         findings: sentences that follow from the rows.
         provenance: versions, seed, source; `created` alone differs between equal runs.
-        watch: the Watch that a live report was made by, for what needs more than numbers (netassay.project); None in
-            one that was loaded, copied or pickled.
     """
 
     layers: tuple[Row, ...] = ()
@@ -36,7 +34,6 @@ class Report:
     totals: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    watch: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", arrange(self.layers))
@@ -59,9 +56,6 @@ class Report:
         if not isinstance(other, Report):
             return NotImplemented
         return self.to_dict() == other.to_dict()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Report, (self.layers, self.coverage, self.totals, self.findings, self.provenance)
 
     def __str__(self) -> str:
         from netassay.report.show.text import render

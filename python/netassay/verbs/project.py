@@ -72,7 +72,7 @@ class Projections:
 @contextmanager
 def project(
     model: nn.Module,
-    states: Watch | Report | Mapping[Any, Moments],
+    states: Watch | Mapping[Any, Moments],
     *,
     delta: float = 0.99,
     layers: object = None,
@@ -94,8 +94,8 @@ def project(
     projected.
 
     Args:
-        states: `watch.states`, (name, mode) -> Moments, of which "eval" is taken before "train"; the Watch itself or
-            its live report; or name -> Moments. Not a loaded Report: it keeps eigenvalues and no eigenvectors.
+        states: a Watch, or its `states`: (name, mode) -> Moments, of which "eval" is taken before "train"; or
+            name -> Moments. Not a Report: it keeps eigenvalues and no eigenvectors.
         delta: share of each layer's variance to keep.
         layers: None for every layer that has a state, else patterns as for `watch`; each needs a state.
         random: the baseline: random subspaces of the same k about the same mean.
@@ -105,7 +105,7 @@ def project(
         Projections: `layers[name]` tells dimension, width, saturation.
 
     Raises:
-        TypeError: a loaded Report, or anything else that is no state. NothingObserved: no states. SelectionError: a
+        TypeError: a Report, or anything else that is no state. NothingObserved: no states. SelectionError: a
         name that the model does not have, or a layer without a state. TooFewRows, NonFinite: a layer's state has no
         eigenvalues; leave it out by `layers`. UnsupportedLayout: a compiled model. DomainError: delta or seed outside
         its domain. In the model's forward: ShapeError where a layer's output has another width than its state,
@@ -191,16 +191,13 @@ class _Project(Hook):
 def _states(states: object) -> dict[str, tuple[str | None, Moments]]:
     """Layer -> mode and state, "eval" before "train"."""
     if isinstance(states, Report):
-        if states.watch is None:
-            raise TypeError(
-                "project: got a loaded Report, which keeps eigenvalues and no eigenvectors; expected watch.states, the"
-                " Watch, or its live report"
-            )
-        states = states.watch
+        kept = "which keeps eigenvalues and no eigenvectors"
+        raise TypeError(f"project: got a Report, {kept}; expected a Watch or its states")
     if isinstance(states, Watch):
         states = states.states
     if not isinstance(states, Mapping):
-        raise TypeError(f"project: got {type(states).__name__} for states, expected watch.states or name -> Moments")
+        expected = "expected a Watch, its states or name -> Moments"
+        raise TypeError(f"project: got {type(states).__name__} for states, {expected}")
     found: dict[str, tuple[str | None, Moments]] = {}
     for key, moments in states.items():
         name, mode = key if isinstance(key, tuple) and len(key) == 2 else (key, None)

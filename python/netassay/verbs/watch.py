@@ -227,7 +227,6 @@ class Watch:
             totals=summary.totals(rows),
             findings=findings(rows),
             provenance=self._provenance(),
-            watch=self,
         )
 
     def snapshot(self, step: float, *, reset: bool = True) -> Report:
