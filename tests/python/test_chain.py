@@ -28,7 +28,7 @@ from netassay import (
     plan,
 )
 from netassay.persistence import DeepGraphPersistence, deep_graph_persistence
-from netassay.report.encode import schema
+from netassay.report.schema import schema
 from netassay.sources import chain
 from netassay.sources.chain import ELEMENTWISE
 from netassay.verbs.weights import Interrupted

@@ -9,7 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +17,8 @@ import pytest
 
 import netassay
 from netassay import _core
+from netassay.report.measures import ABOUT
+from netassay.report.rows import ROW_FIELDS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "python" / "netassay"
@@ -27,6 +29,7 @@ ROOMS = (
     "cpp/bindings/bind_{}.cpp",
     "python/netassay/{}.py",
     "python/netassay/_core/{}.pyi",
+    "python/netassay/report/about/{}.py",
     "tests/reference/{}.py",
     "tests/python/test_{}.py",
     "tests/cpp/test_{}.cpp",
@@ -56,6 +59,19 @@ SOURCES = {
     "traced": ("layers",),
     "passes": ("traced",),
     "chain": ("layers", "checkpoint"),
+}
+#: The same inside a room: only what is listed further down. Names of one line may import each other.
+FLOORS = {
+    "report": (
+        ("align", "history", "join", "schema"),
+        ("compare", "report"),
+        ("show",),
+        ("measures",),
+        ("about",),
+        ("rows",),
+        ("decode",),
+        ("encode",),
+    )
 }
 #: Where torch may be imported, inside functions.
 KNOW_TORCH = ("sources", "verbs", "integrations", "demo")
@@ -223,6 +239,71 @@ def test_imports_are_absolute() -> None:
         if isinstance(node, ast.ImportFrom) and node.level
     ]
     assert relative == []
+
+
+def arrows() -> dict[str, set[str]]:
+    """Module -> the modules that it imports anywhere, for types alone too. The package itself names everything."""
+    trees = dict(modules())
+
+    def targets(node: ast.AST) -> list[str]:
+        if isinstance(node, ast.Import):
+            return [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            return [name if name in trees else node.module or "" for name in inside]
+        return []
+
+    return {
+        name: {target for node in ast.walk(tree) for target in targets(node) if target in trees} - {name, "netassay"}
+        for name, tree in trees.items()
+        if name != "netassay"
+    }
+
+
+def reached(start: str, edges: Mapping[str, set[str]]) -> set[str]:
+    """The modules at the end of one arrow or more."""
+    found: set[str] = set()
+    ahead = list(edges[start])
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            ahead += edges[name]
+    return found
+
+
+def test_no_import_leads_back_to_its_module() -> None:
+    edges = arrows()
+    assert [name for name in edges if name in reached(name, edges)] == []
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_imports_inside_a_room_point_one_way(room: str) -> None:
+    floors = {name: at for at, line in enumerate(FLOORS[room]) for name in line}
+    within = f"netassay.{room}."
+    inside = {name: targets for name, targets in arrows().items() if name.startswith(within)}
+    assert {name.split(".")[2] for name in inside} == set(floors)
+    wrong = [
+        f"{name} imports {target}"
+        for name, targets in inside.items()
+        for target in targets & inside.keys()
+        if (own := name.split(".")[2]) != (other := target.split(".")[2]) and floors[other] < floors[own]
+    ]
+    assert wrong == []
+
+
+def test_a_module_about_a_measure_is_known_to_the_list_of_measures_alone() -> None:
+    own = {f"netassay.report.about.{stem}" for stem in MEASURES}
+    users = {name for name, targets in arrows().items() if targets & own}
+    assert users == {"netassay.report.measures"}
+
+
+def test_what_shows_numbers_names_no_measure() -> None:
+    names = {one.name for about in ABOUT for one in (*about.measures, *about.totals)} - set(ROW_FIELDS)
+    for name, tree in modules():
+        if name.startswith("netassay.report.") and not name.startswith("netassay.report.about."):
+            texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            assert texts & names == set(), name
 
 
 def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:

@@ -17,7 +17,7 @@ import pytest
 import netassay
 from netassay import Report, algebra, cli
 from netassay.algebra import Call, LayerGraph, Tensor
-from netassay.report.encode import schema
+from netassay.report.schema import schema
 from python import llama
 from python.models import one_thread  # noqa: F401
 

@@ -19,7 +19,7 @@ import netassay
 from netassay import Report, measure_structure
 from netassay.algebra import Algebra
 from netassay.report import Row, findings, join
-from netassay.report.encode import schema
+from netassay.report.schema import schema
 from netassay.report.show.text import render
 from netassay.saturation import Saturation
 from python import llama

@@ -15,7 +15,7 @@ import netassay
 from netassay import DomainError, LimitExceeded, NonFinite, NothingObserved, Report, SelectionError, measure_weights
 from netassay.base.arrays import View
 from netassay.persistence import NeuralPersistence, network_persistence, neural_persistence
-from netassay.report.encode import schema
+from netassay.report.schema import schema
 from netassay.verbs.weights import Interrupted
 from python.checkpoints import bfloat16, network, resnet20, tagged, write
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import netassay
 from netassay import DomainError, DTypeError, NonFinite, Report, ShapeError, cli, measure_weights
 from netassay.network import LayerLinks, layer_links, pool_links, survey
-from netassay.report.encode import schema
+from netassay.report.schema import schema
 from netassay.sources.checkpoint.checkpoint import Checkpoint
 from netassay.verbs.weights import Interrupted
 from python.checkpoints import network, tagged, write

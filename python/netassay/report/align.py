@@ -7,7 +7,7 @@ from dataclasses import is_dataclass, replace
 from typing import Any
 
 from netassay.report.compare import Change, Comparison, Pair, State
-from netassay.report.encode import MEASURES
+from netassay.report.measures import MEASURES
 from netassay.report.report import Report
 from netassay.report.rows import Row
 from netassay.report.show.tables import scalars

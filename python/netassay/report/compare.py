@@ -8,8 +8,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from netassay.base.text import printable
+from netassay.report.about.cells import Column, show
+from netassay.report.measures import MEASURES
 from netassay.report.rows import Row, UnknownLayer
-from netassay.report.show.grid import Column, show, table
+from netassay.report.show.grid import table
 from netassay.report.show.tables import csv_of, frame_of, scalars
 from netassay.report.show.text import wrap
 
@@ -20,21 +22,6 @@ SCHEMA = "netassay.comparison/1"
 State = Literal["same", "reshaped", "renamed", "only_a", "only_b"]
 
 _MOST_NAMES = 12
-#: What the table shows of a measure: field, heading, form, rank.
-_SHOWN = (
-    ("saturation", "value", "saturation", ".3f", 0),
-    ("effective_dimension", "value", "effective dimension", ",.2f", 2),
-    ("complexity", "mean_channel", "bits/channel", ".3f", 0),
-    ("complexity", "mean_position", "bits/position", ".3f", 3),
-    ("neuron_strength", "std", "strength std", ".3g", 0),
-    ("neuron_activation", "std", "activation std", ".3g", 2),
-    ("persistence", "normalized", "persistence", ".3f", 0),
-    ("network", "std", "std", ".3g", 3),
-    ("network", "incoming_fluctuation", "fluct in", ".3g", 5),
-    ("network", "outgoing_fluctuation", "fluct out", ".3g", 8),
-    ("algebra", "log2_paths", "path bits", ",.2f", 0),
-    ("algebra", "macs", "macs", ",", 2),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +243,11 @@ _COLUMNS = (
     Column("call", lambda pair: pair.row.call),
     Column("mode", lambda pair: pair.row.mode),
     Column("shape", lambda pair: _size(pair.a) if pair.row.calls is None and pair.row.shape else None, rank=6),
-    *(Column(head, _shown(measure, name, form), rank=rank, right=True) for measure, name, head, form, rank in _SHOWN),
+    *(
+        Column(one.heading, _shown(measure.name, one.field, one.form), rank=one.rank, right=True)
+        for measure in MEASURES.values()
+        for one in measure.compared
+    ),
     Column("divergence", _of_divergence("value"), ".4f", rank=4),
     Column("by chance", _of_divergence("null_mean"), ".4f", rank=7),
     Column("p", _of_divergence("p_value"), ".2g", rank=9),

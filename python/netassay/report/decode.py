@@ -1,6 +1,6 @@
-"""A report from its JSON: every value is checked against the annotation of the field it goes to.
+"""Values from strict JSON, as encode.py wrote them: each is checked against the annotation of the field it goes to.
 
-So the dataclasses are the only description of the structure; results are named in serial.MEASURES.
+So the dataclasses are the only description of the structure.
 """
 
 from __future__ import annotations
@@ -9,111 +9,31 @@ import json
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from importlib import import_module
-from os import PathLike, fspath
-from pathlib import Path
+from dataclasses import MISSING, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from netassay.report.encode import FLAG, MEASURES, SCHEMA, TOTALS, row_fields
-from netassay.report.rows import Coverage, Finding, Row
+from netassay.report.encode import FLAG
 
 
-def load(path: str | PathLike[str]) -> dict[str, Any]:
-    """The fields of the Report in a file. Raises FileNotFoundError, StateError naming path and field."""
-    data = Path(path).read_bytes()
-    try:
-        return decode_report(
-            json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        )
-    except (ValueError, OverflowError, RecursionError) as error:
-        from netassay.base.errors import StateError
-
-        raise StateError(f"Report.load: {fspath(path)}: {error}") from error
-
-
-def decode_report(data: Any) -> dict[str, Any]:
-    """The fields of the Report. Raises ValueError naming the field."""
-    members = _members(data, "report")
-    if members.get("schema") != SCHEMA:
-        raise _expected("schema", members.get("schema"), repr(SCHEMA))
-    expected = ("schema", "provenance", "coverage", "totals", "layers", "findings")
-    _complete(members, expected, expected, "report")
-    rows = members["layers"]
-    if not isinstance(rows, list):
-        raise _expected("layers", rows, "a list")
-    return {
-        "layers": tuple(decode_row(row, f"layers[{i}]") for i, row in enumerate(rows)),
-        "coverage": decode(Coverage, members["coverage"], "coverage"),
-        "totals": {key: _total(key, value) for key, value in _members(members["totals"], "totals").items()},
-        "findings": decode(tuple[Finding, ...], members["findings"], "findings"),
-        "provenance": decode(Mapping[str, Any], members["provenance"], "provenance"),
-    }
-
-
-def decode_row(data: Any, where: str) -> Row:
-    """A row; every member that is no field of Row must be a measure this version knows."""
-    members = _members(data, where)
-    own = row_fields()
-    plain: dict[str, Any] = {}
-    measures: dict[str, Any] = {}
-    for key, value in members.items():
-        if key in own:
-            plain[key] = value
-        elif key in MEASURES:
-            measures[key] = _result(MEASURES[key], value, f"{where}.{key}")
-        else:
-            known = ", ".join((*own, *MEASURES))
-            raise ValueError(f"{where}: got the field {key!r}, expected only {known}")
-    return Row(**_decode_fields(Row, plain, where, own), measures=measures)
-
-
-def _total(key: str, value: Any) -> Any:
-    """A number of the whole network: a result where one goes by this name, else as it stands."""
-    return _result(TOTALS[key], value, f"totals.{key}") if key in TOTALS else value
-
-
-def _result(place: tuple[str, str], value: Any, where: str) -> Any:
-    module, name = place
-    return decode(getattr(import_module(module), name) | None, value, where)
+def loads(data: bytes) -> Any:
+    """The value of strict JSON. Raises ValueError for other text, NaN, infinities and a key given twice."""
+    return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
     """The JSON value as `kind`, an annotation. Raises ValueError: where, got, expected."""
-    origin, args = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (Union, UnionType):
-        (some,) = (arg for arg in args if arg is not NoneType)
-        return None if value is None and NoneType in args else decode(some, value, where)
-    if origin is Literal:
-        if value not in args:
-            raise _expected(where, value, f"one of {args}")
-        return value
-    if kind is np.ndarray or origin is np.ndarray:
-        return _decode_array(kind, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _expected(where, value, "a list")
-        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        if len(kinds) != len(value):
-            raise _expected(where, value, f"{len(kinds)} values")
-        return tuple(decode(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-    if origin is not None and issubclass(origin, Mapping):
-        return {key: decode(args[1], item, f"{where}.{key}") for key, item in _members(value, where).items()}
-    if is_dataclass(kind) and isinstance(kind, type):
-        known = tuple(f.name for f in fields(kind))
-        return kind(**_decode_fields(kind, _members(value, where), where, known))
-    return _SCALARS[kind](value, where)
+    return _READERS.get(get_origin(kind) or kind, _object)(kind, value, where)
 
 
-def _decode_fields(kind: Any, members: dict[str, Any], where: str, known: tuple[str, ...]) -> dict[str, Any]:
+def decode_fields(kind: Any, members: Mapping[str, Any], where: str, known: Iterable[str]) -> dict[str, Any]:
+    """The members of an object as those fields of a dataclass that are `known`."""
+    known = tuple(known)
     hints = get_type_hints(kind)
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
-    _complete(members, known, needed, where)
+    complete(members, known, needed, where)
     out = {}
     for key, value in members.items():
         if value is None and "flags" in known:
@@ -125,75 +45,127 @@ def _decode_fields(kind: Any, members: dict[str, Any], where: str, known: tuple[
     return out
 
 
-def _decode_array(kind: Any, value: Any, where: str) -> np.ndarray[Any, Any]:
-    if not isinstance(value, list):
-        raise _expected(where, value, "a list")
-    dtype = next((get_args(arg)[0] for arg in get_args(kind) if get_origin(arg) is np.dtype), np.float64)
-    if not (isinstance(dtype, type) and issubclass(dtype, np.integer | np.floating)):
-        dtype = np.float64
-    scalar = _SCALARS[int if issubclass(dtype, np.integer) else float]
-
-    def numbers(item: Any, inside: str) -> Any:
-        if isinstance(item, list):
-            if {*map(type, item)} == {float} and all(map(math.isfinite, item)):
-                return item
-            return [numbers(x, f"{inside}[{i}]") for i, x in enumerate(item)]
-        return math.nan if item is None else scalar(item, inside)
-
-    array = np.array(numbers(value, where), dtype=dtype)
-    array.setflags(write=False)
-    return array
-
-
-def _decode_float(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _expected(where, value, "a finite number")
-    return float(value)
-
-
-def _decode_int(value: Any, where: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _expected(where, value, "an integer")
-    return value
-
-
-def _decode_str(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise _expected(where, value, "text")
-    return value
-
-
-def _decode_bool(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise _expected(where, value, "true or false")
-    return value
-
-
-_SCALARS: dict[Any, Callable[[Any, str], Any]] = {
-    float: _decode_float,
-    int: _decode_int,
-    str: _decode_str,
-    bool: _decode_bool,
-}
-
-
-def _members(value: Any, where: str) -> dict[str, Any]:
+def members_of(value: Any, where: str) -> dict[str, Any]:
+    """The members of an object."""
     if not isinstance(value, dict):
-        raise _expected(where, value, "an object")
+        raise expected(where, value, "an object")
     return value
 
 
-def _complete(members: Mapping[str, Any], known: Iterable[str], needed: Iterable[str], where: str) -> None:
+def complete(members: Mapping[str, Any], known: Iterable[str], needed: Iterable[str], where: str) -> None:
+    """Raises ValueError where a needed member is missing, or one is not known."""
     if missing := [name for name in needed if name not in members and name in known]:
         raise ValueError(f"{where}: expected the field {missing[0]!r}, which is missing")
     if unknown := [name for name in members if name not in known]:
         raise ValueError(f"{where}: got the field {unknown[0]!r}, expected only {', '.join(known)}")
 
 
-def _expected(where: str, got: Any, expected: str) -> ValueError:
+def expected(where: str, got: Any, expected: str) -> ValueError:
+    """The error of a value: where, got, expected."""
     return ValueError(f"{where}: got {reprlib.repr(got)}, expected {expected}")
+
+
+def dtype_of(kind: Any) -> type[np.integer[Any] | np.floating[Any]]:
+    """The numbers of an array, by its annotation; float64 where it does not say."""
+    dtype = next((get_args(arg)[0] for arg in get_args(kind) if get_origin(arg) is np.dtype), None)
+    known = isinstance(dtype, type) and issubclass(dtype, np.integer | np.floating)
+    return dtype if known and dtype is not None else np.float64
+
+
+def _anything(kind: Any, value: Any, where: str) -> Any:
+    return value
+
+
+def _optional(kind: Any, value: Any, where: str) -> Any:
+    (some,) = (arg for arg in get_args(kind) if arg is not NoneType)
+    return None if value is None and NoneType in get_args(kind) else decode(some, value, where)
+
+
+def _choice(kind: Any, value: Any, where: str) -> Any:
+    if value not in get_args(kind):
+        raise expected(where, value, f"one of {get_args(kind)}")
+    return value
+
+
+def _tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+    args = get_args(kind)
+    if not isinstance(value, list):
+        raise expected(where, value, "a list")
+    kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
+    if len(kinds) != len(value):
+        raise expected(where, value, f"{len(kinds)} values")
+    return tuple(decode(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    _, values = get_args(kind)
+    return {key: decode(values, item, f"{where}.{key}") for key, item in members_of(value, where).items()}
+
+
+def _object(kind: Any, value: Any, where: str) -> Any:
+    """A dataclass of that kind."""
+    members = members_of(value, where)
+    return kind(**decode_fields(kind, members, where, (f.name for f in fields(kind))))
+
+
+def _array(kind: Any, value: Any, where: str) -> np.ndarray[Any, Any]:
+    if not isinstance(value, list):
+        raise expected(where, value, "a list")
+    dtype = dtype_of(kind)
+    scalar, number = (_integer, int) if issubclass(dtype, np.integer) else (_float, float)
+
+    def numbers(item: Any, inside: str) -> Any:
+        if isinstance(item, list):
+            if {*map(type, item)} == {float} and all(map(math.isfinite, item)):
+                return item
+            return [numbers(x, f"{inside}[{i}]") for i, x in enumerate(item)]
+        return math.nan if item is None else scalar(number, item, inside)
+
+    array = np.array(numbers(value, where), dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
+def _float(kind: Any, value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise expected(where, value, "a finite number")
+    return float(value)
+
+
+def _integer(kind: Any, value: Any, where: str) -> int:
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise expected(where, value, "an integer")
+    return value
+
+
+def _text(kind: Any, value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise expected(where, value, "text")
+    return value
+
+
+def _truth(kind: Any, value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise expected(where, value, "true or false")
+    return value
+
+
+#: By the origin of an annotation, else by the annotation itself; every other one is a dataclass.
+_READERS: dict[Any, Callable[[Any, Any, str], Any]] = {
+    Any: _anything,
+    Union: _optional,
+    UnionType: _optional,
+    Literal: _choice,
+    np.ndarray: _array,
+    tuple: _tuple,
+    Mapping: _mapping,
+    float: _float,
+    int: _integer,
+    str: _text,
+    bool: _truth,
+}
 
 
 def _refuse_constant(text: str) -> Any:

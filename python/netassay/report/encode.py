@@ -1,4 +1,4 @@
-"""A report as strict JSON, schema `netassay.report/1` (schema.json); decode.py reads it back.
+"""Values as strict JSON; decode.py reads them back.
 
 Non-finite numbers become null, and the object that held them gets the flag "nonfinite_value".
 Integers beyond 2^53, which many readers would round, become decimal strings.
@@ -11,60 +11,12 @@ import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from netassay.report.rows import Row
-
-if TYPE_CHECKING:
-    from netassay.report.report import Report
-
-SCHEMA = "netassay.report/1"
 FLAG = "nonfinite_value"
 EXACT = 2**53
-
-# measure -> module and name of its result class
-MEASURES = {
-    "saturation": ("netassay.saturation", "Saturation"),
-    "effective_dimension": ("netassay.saturation", "EffectiveDimension"),
-    "persistence": ("netassay.persistence", "NeuralPersistence"),
-    "complexity": ("netassay.complexity", "Complexity"),
-    "neuron_strength": ("netassay.network", "Values"),
-    "neuron_activation": ("netassay.network", "Values"),
-    "network": ("netassay.network", "LayerLinks"),
-    "algebra": ("netassay.algebra", "Algebra"),
-}
-# the same of whole networks: key of a report's totals -> module and name
-TOTALS = {"deep_graph_persistence": ("netassay.persistence", "DeepGraphPersistence")}
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `netassay.report/1`."""
-    text = resources.files(__package__).joinpath("schema.json").read_text("utf-8")
-    return dict(json.loads(text))
-
-
-def encode_report(report: Report, *, volatile: bool = True) -> dict[str, Any]:
-    """The report as plain JSON values; volatile=False leaves out `created`."""
-    kept = {key: value for key, value in report.provenance.items() if volatile or key != "created"}
-    return {
-        "schema": SCHEMA,
-        "provenance": encode(kept),
-        "coverage": encode(report.coverage),
-        "totals": encode(report.totals),
-        "layers": [encode_row(row) for row in report.layers],
-        "findings": encode(report.findings),
-    }
-
-
-def encode_row(row: Row) -> dict[str, Any]:
-    """A row, its measures standing beside its fields."""
-    return {name: encode(getattr(row, name)) for name in row_fields()} | {
-        measure: encode(result) for measure, result in row.measures.items()
-    }
 
 
 def encode(value: Any) -> Any:
@@ -133,9 +85,3 @@ def _lay_out(value: Any, newline: str) -> str:
 
 def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-@cache
-def row_fields() -> tuple[str, ...]:
-    """The members of a row in JSON that are no measure."""
-    return tuple(f.name for f in fields(Row) if f.name != "measures")

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netassay.report.measures import MEASURES
 from netassay.report.report import Report
 
 if TYPE_CHECKING:
@@ -173,7 +174,6 @@ class History:
         from pathlib import Path
 
         from netassay.base.errors import StateError
-        from netassay.report.decode import decode_report
 
         history = cls()
         try:
@@ -181,7 +181,7 @@ class History:
             if content["schema"] != SCHEMA:
                 raise ValueError(f"got schema {content['schema']!r}, expected {SCHEMA!r}")
             for snapshot in content["snapshots"]:
-                history.append(snapshot["step"], Report(**decode_report(snapshot["report"])))
+                history.append(snapshot["step"], Report.from_dict(snapshot["report"]))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateError(f"History.load: {path}: {error}") from error
         return history
@@ -202,10 +202,6 @@ def _plain(step: object) -> float | None:
         return None
 
 
-#: Measures of calls: without a number in a row, theirs is the only call, the first.
-_OF_CALLS = ("complexity", "neuron_activation")
-
-
 def _numbers(report: Report, several: Set[str]) -> Iterator[tuple[str, float]]:
     """Every finite number of a report by its name: those of the network, then those of each row.
 
@@ -215,7 +211,8 @@ def _numbers(report: Report, several: Set[str]) -> Iterator[tuple[str, float]]:
     yield from _flat("", report.totals)
     for row in report.layers:
         for measure, result in row.measures.items():
-            call = 0 if row.call is None and row.name in several and measure in _OF_CALLS else row.call
+            first = row.call is None and row.name in several and measure in MEASURES and MEASURES[measure].by_call
+            call = 0 if first else row.call
             place = "/".join(str(part) for part in (row.name, call, row.mode) if part is not None)
             yield from _flat(f"{place}/{measure}.", result)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from netassay.report.findings import findings
+from netassay.report.measures import findings
 from netassay.report.report import Report
 from netassay.report.rows import Coverage, Row, UnknownLayer
 

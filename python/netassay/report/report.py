@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from os import PathLike
+from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netassay.report.rows import Coverage, Finding, Key, Row, UnknownLayer, arrange, find
+from netassay.report.measures import MEASURES, TOTALS
+from netassay.report.rows import ROW_FIELDS, Coverage, Finding, Key, Row, UnknownLayer, arrange, encode_row, find
 
 if TYPE_CHECKING:
     import pandas
+
+    from netassay.report.about import Place
+
+SCHEMA = "netassay.report/1"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -68,9 +74,38 @@ class Report:
 
     def to_dict(self, *, volatile: bool = True) -> dict[str, Any]:
         """The report as plain JSON values (`netassay.report/1`); volatile=False leaves out `created`."""
-        from netassay.report.encode import encode_report
+        from netassay.report.encode import encode
 
-        return encode_report(self, volatile=volatile)
+        kept = {key: value for key, value in self.provenance.items() if volatile or key != "created"}
+        return {
+            "schema": SCHEMA,
+            "provenance": encode(kept),
+            "coverage": encode(self.coverage),
+            "totals": encode(self.totals),
+            "layers": [encode_row(row) for row in self.layers],
+            "findings": encode(self.findings),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Report:
+        """The report that `to_dict` made the values of. Raises ValueError naming the field."""
+        from netassay.report.decode import complete, decode, expected, members_of
+
+        members = members_of(data, "report")
+        if members.get("schema") != SCHEMA:
+            raise expected("schema", members.get("schema"), repr(SCHEMA))
+        names = ("schema", "provenance", "coverage", "totals", "layers", "findings")
+        complete(members, names, names, "report")
+        rows = members["layers"]
+        if not isinstance(rows, list):
+            raise expected("layers", rows, "a list")
+        return cls(
+            layers=tuple(_decode_row(row, f"layers[{i}]") for i, row in enumerate(rows)),
+            coverage=decode(Coverage, members["coverage"], "coverage"),
+            totals={key: _decode_total(key, value) for key, value in members_of(members["totals"], "totals").items()},
+            findings=decode(tuple[Finding, ...], members["findings"], "findings"),
+            provenance=decode(Mapping[str, Any], members["provenance"], "provenance"),
+        )
 
     def to_json(self, path: str | PathLike[str], *, volatile: bool = True) -> None:
         """Write strict JSON, whole or not at all; volatile=False leaves out `created`, so that files diff."""
@@ -85,9 +120,14 @@ class Report:
 
         Raises FileNotFoundError, and StateError where the file is no report of this schema, naming the field.
         """
-        from netassay.report.decode import load
+        from netassay.base.errors import StateError
+        from netassay.report.decode import loads
 
-        return cls(**load(path))
+        data = Path(path).read_bytes()
+        try:
+            return cls.from_dict(loads(data))
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise StateError(f"Report.load: {fspath(path)}: {error}") from error
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per row; scalars of a measure are columns `measure.field`, arrays are left out."""
@@ -101,3 +141,32 @@ class Report:
         from netassay.report.show.tables import frame
 
         return frame(self.layers)
+
+
+def _decode_row(data: Any, where: str) -> Row:
+    """A row; every member that is no field of Row must be a measure this version knows."""
+    from netassay.report.decode import decode_fields, members_of
+
+    plain: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
+    for key, value in members_of(data, where).items():
+        if key in ROW_FIELDS:
+            plain[key] = value
+        elif key in MEASURES:
+            measures[key] = _decode_result(MEASURES[key].result, value, f"{where}.{key}")
+        else:
+            known = ", ".join((*ROW_FIELDS, *MEASURES))
+            raise ValueError(f"{where}: got the field {key!r}, expected only {known}")
+    return Row(**decode_fields(Row, plain, where, ROW_FIELDS), measures=measures)
+
+
+def _decode_total(key: str, value: Any) -> Any:
+    """A number of the whole network: a result where one goes by this name, else as the file has it."""
+    result = TOTALS[key].result if key in TOTALS else None
+    return value if result is None else _decode_result(result, value, f"totals.{key}")
+
+
+def _decode_result(place: Place, value: Any, where: str) -> Any:
+    from netassay.report.decode import decode
+
+    return decode(place.load() | None, value, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Mode = Literal["train", "eval"]
@@ -59,9 +59,20 @@ class Row:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Row):
             return NotImplemented
-        from netassay.report.encode import encode_row
-
         return encode_row(self) == encode_row(other)
+
+
+#: The fields of a row that hold no measure, in the order in which outputs have them.
+ROW_FIELDS = tuple(f.name for f in fields(Row) if f.name != "measures")
+
+
+def encode_row(row: Row) -> dict[str, Any]:
+    """A row as JSON values, its measures beside its fields."""
+    from netassay.report.encode import encode  # which loads numpy
+
+    return {name: encode(getattr(row, name)) for name in ROW_FIELDS} | {
+        measure: encode(result) for measure, result in row.measures.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,8 @@ class Skipped:
     """A layer, or a tensor of a checkpoint, that has no result, and why.
 
     Attributes:
+        name: qualified name of the layer, or name of the tensor.
+        reason: why it has no result.
         parameters: a count of the scalars in it; None where they were not counted.
     """
 
@@ -83,6 +96,7 @@ class Coverage:
 
     Attributes:
         measured: number of distinct layers with a result.
+        skipped: layers and tensors without one.
         parameters_measured, parameters_total: counts of scalars, shared storage counted once.
         aliases: the name that stands in the report -> the other names of the same layer.
         notes: sentences about what was left out or assumed.
@@ -98,7 +112,14 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """A sentence that follows from the rows, and the numbers it rests on; layer None: several layers."""
+    """A sentence that follows from the rows, and the numbers it rests on.
+
+    Attributes:
+        level: "warning" where something looks wrong, else "info".
+        layer: name of the layer that it is about; None where there are several.
+        message: the sentence.
+        evidence: the numbers, by name.
+    """
 
     level: Literal["info", "warning"]
     layer: str | None

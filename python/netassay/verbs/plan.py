@@ -14,6 +14,7 @@ from netassay.base import memory as _memory
 from netassay.base import threads as _threads
 from netassay.base.arrays import CARRIERS, View
 from netassay.report import Skipped
+from netassay.report.about import cells as _cells
 from netassay.report.show import grid as _grid
 from netassay.report.show import text as _text
 from netassay.sources.checkpoint.checkpoint import Stored, open_checkpoint
@@ -63,7 +64,7 @@ class Plan:
 
     def _lines(self) -> list[str]:
         count = sum(weight.parameters for weight in self.weights)
-        share = f" ({_grid.percent(count / self.parameters)})" if 0 < count < self.parameters else ""
+        share = f" ({_cells.percent(count / self.parameters)})" if 0 < count < self.parameters else ""
         scale = f", {self.others:,} more to read for the scale" if self.others else ""
         fits = "" if self.memory <= self.available else ": too little"
         low, high = map(duration, self.seconds)
@@ -80,12 +81,12 @@ class Plan:
 
 
 _COLUMNS = (
-    _grid.Column("layer", lambda weight: weight.layer),
-    _grid.Column("kind", lambda weight: weight.kind or None, rank=2),
-    _grid.Column("dtype", lambda weight: weight.dtype, rank=1),
-    _grid.Column("shape", lambda weight: "x".join(map(str, weight.shape))),
-    _grid.Column("parameters", lambda weight: weight.parameters, ",", rank=3),
-    _grid.Column("size", lambda weight: size(weight.nbytes)),
+    _cells.Column("layer", lambda weight: weight.layer),
+    _cells.Column("kind", lambda weight: weight.kind or None, rank=2),
+    _cells.Column("dtype", lambda weight: weight.dtype, rank=1),
+    _cells.Column("shape", lambda weight: "x".join(map(str, weight.shape))),
+    _cells.Column("parameters", lambda weight: weight.parameters, ",", rank=3),
+    _cells.Column("size", lambda weight: size(weight.nbytes)),
 )
 
 

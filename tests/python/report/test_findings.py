@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from netassay.report import persistence_findings, saturation_findings
+from netassay.report.about.persistence import persistence_findings
+from netassay.report.about.saturation import saturation_findings
 from python.reports import row, weight, with_saturation
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import os
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -20,7 +19,9 @@ from netassay.base.errors import NetassayError, StateError
 from netassay.network import layer_links
 from netassay.report import Coverage, Finding, Report, Skipped
 from netassay.report import decode as parse
-from netassay.report.encode import EXACT, FLAG, MEASURES, schema
+from netassay.report.encode import EXACT, FLAG
+from netassay.report.measures import MEASURES
+from netassay.report.schema import schema
 from netassay.saturation import EffectiveDimension, RankMe, Saturation
 from python.reports import HOSTILE, TOTALS, call, dimension, row, saturation, site, weight
 
@@ -286,8 +287,7 @@ def test_null_is_nan_where_a_number_must_be_and_none_where_it_may_be_absent() ->
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_fields_of_every_result_class_are_of_kinds_that_can_be_read(measure: str) -> None:
-    module, name = MEASURES[measure]
-    hints = get_type_hints(getattr(import_module(module), name))
+    hints = get_type_hints(MEASURES[measure].result.load())
     assert all(kind in (int, float, str, bool) or get_origin(kind) for kind in hints.values())
 
 

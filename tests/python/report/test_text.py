@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from netassay.report import Coverage, Finding, Report, Skipped, join
-from netassay.report.show.text import percent, render
+from netassay.report.about.cells import percent
+from netassay.report.show.text import render
 from python.reports import HOSTILE, TOTALS, row, saturation, weight
 
 

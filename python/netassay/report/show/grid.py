@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from netassay.base.text import printable
+from netassay.report.about.cells import ABSENT, Column, show
 
 _GAP = 3  # between two columns
-_ABSENT = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A heading and what stands under it; a column in which no row has anything is left out.
-
-    Attributes:
-        right: aligned as numbers are, whatever stands there.
-        rank: where the width is limited, the column with the highest rank is left out first; one of rank 0 never.
-    """
-
-    heading: str
-    value: Callable[[Any], Any]
-    form: str = ""
-    rank: int = 0
-    right: bool = False
 
 
 def table(columns: Sequence[Column], rows: Iterable[Any], width: int | None = None) -> str:
@@ -46,7 +28,7 @@ def _cells(column: Column, rows: Sequence[Any]) -> tuple[bool, list[str]] | None
     if all(value is None for value in values):
         return None
     numeric = column.right or all(value is None or isinstance(value, int | float) for value in values)
-    absent = _ABSENT if numeric else ""
+    absent = ABSENT if numeric else ""
     return numeric, [absent if value is None else show(value, column.form) for value in values]
 
 
@@ -81,27 +63,3 @@ def _grid(columns: Mapping[Column, tuple[bool, list[str]]]) -> str:
     plain = Console(file=out, width=room, color_system=None, force_terminal=False, force_jupyter=False)
     plain.print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
-
-
-def show(value: Any, form: str = "") -> str:
-    """A value as it stands in a cell or behind a name."""
-    match value:
-        case None:
-            return _ABSENT
-        case str():
-            return printable(value)
-        case bool() | int() | float():
-            return format(value, form)
-        case list() | tuple():
-            return ", ".join(show(item, form) for item in value) or _ABSENT
-    return printable(str(value))
-
-
-def percent(share: float) -> str:
-    """A share as a percentage that shows small ones, and 100 only for the whole."""
-    value = 100 * share
-    if 0 < value < 0.001:
-        return "< 0.001 %"
-    if value < 1:
-        return f"{value:.2g} %"
-    return f"{value if share >= 1 else min(value, 99.9):.3g} %"

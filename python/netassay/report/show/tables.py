@@ -10,13 +10,12 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from netassay.base.text import printable
-from netassay.report.rows import Row
+from netassay.report.rows import ROW_FIELDS, Row
 
 if TYPE_CHECKING:
     import pandas
 
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are the full-width forms
-_FIXED = tuple(f.name for f in fields(Row) if f.name != "measures")
 
 
 def scalars(result: Any) -> Iterator[tuple[str, Any]]:
@@ -31,7 +30,7 @@ def scalars(result: Any) -> Iterator[tuple[str, Any]]:
 
 def columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Column name -> values: the fields of a row, then `measure.field` in order of first appearance."""
-    table: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in _FIXED}
+    table: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in ROW_FIELDS}
     for i, row in enumerate(rows):
         for measure, result in row.measures.items():
             for name, value in scalars(result) if result is not None else ():

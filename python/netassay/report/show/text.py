@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from netassay.base.text import printable
-from netassay.report.columns import TABLES
+from netassay.report.about.cells import percent
+from netassay.report.measures import TABLES
 from netassay.report.rows import Coverage, Finding, Row, Skipped
-from netassay.report.show.grid import percent, table
+from netassay.report.show.grid import table
 from netassay.report.show.totals import totals_lines
-
-if TYPE_CHECKING:
-    from netassay.report.report import Report
 
 _NARROW, _WIDE = 80, 120
 _TIED = "\u00a0%"  # where no line breaks; what does not print has been escaped, so it comes from nowhere else
@@ -21,7 +19,20 @@ _MOST_FINDINGS = 12
 _MOST_NAMES, _FIRST_NAMES = 8, 3
 
 
-def render(report: Report, width: int | None = None) -> str:
+class Shown(Protocol):
+    """The parts of a Report that its text is made of."""
+
+    @property
+    def layers(self) -> tuple[Row, ...]: ...
+    @property
+    def coverage(self) -> Coverage: ...
+    @property
+    def totals(self) -> Mapping[str, Any]: ...
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+
+def render(report: Shown, width: int | None = None) -> str:
     """The whole report.
 
     Args:
