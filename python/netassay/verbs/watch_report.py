@@ -178,35 +178,57 @@ def _parent(name: str, seen: Seen) -> nn.Module | None:
 
 
 def _notes(measured: set[str], modes: set[str], seen: Seen) -> Iterator[str]:
-    taps = seen.taps
+    """What a reader of the numbers should know, one kind of note after the other."""
+    yield from _modes_without_a_pass(modes)
+    yield from _faults(measured, seen)
+    yield from _calls_left_out(measured, seen)
+    yield from _gone(seen)
+    if seen.wanted is not None:
+        yield from _selecting_none(seen.wanted)
+    if "eval" in modes:
+        yield from _off_the_fast_path(seen)
+
+
+def _modes_without_a_pass(modes: set[str]) -> Iterator[str]:
     for mode in ("train", "eval"):
         if mode not in modes:
             yield f"no {mode} pass was observed"
+
+
+def _faults(measured: set[str], seen: Seen) -> Iterator[str]:
+    taps = seen.taps
     for place, errors in dict(taps.faults).items():  # of a training that may go on meanwhile
         if place in measured or place not in seen.layers:
             yield f"{place}: {errors[0]}" + (" (switched off; its numbers stop there)" if taps.off(place) else "")
+
+
+def _calls_left_out(measured: set[str], seen: Seen) -> Iterator[str]:
     for name, why in dict(seen.recorder.left_out).items():
         if name in measured:
             yield f"{name}: calls left out: {why}"
+
+
+def _gone(seen: Seen) -> Iterator[str]:
     standing = {id(module) for module in seen.root.modules()}
     for name, layer in seen.layers.items():
         if id(layer.module) not in standing:
             yield f"{name}: no longer in the model; what stands in its place is not watched as a layer"
-    if seen.wanted is not None:
-        yield from _selecting_none(seen.wanted)
-    kinds = {type(module).__name__ for module in seen.root.modules()}
-    if "eval" in modes and kinds & _FAST_PATHS:
-        padding = ", and a TransformerEncoder does not put out 0 at padding" if "TransformerEncoder" in kinds else ""
-        yield (
-            "hooks take attention layers off their fast path in eval mode: outputs may differ by rounding"
-            + (padding if taps.sites is not None else "")  # which only a function mode does
-        )
 
 
 def _selecting_none(wanted: Matcher) -> Iterator[str]:
     for pattern in wanted.unmatched:
         if pattern != "*":
             yield f"sites: got {pattern!r}, which matches no site that was called"
+
+
+def _off_the_fast_path(seen: Seen) -> Iterator[str]:
+    kinds = {type(module).__name__ for module in seen.root.modules()}
+    if kinds & _FAST_PATHS:
+        padding = ", and a TransformerEncoder does not put out 0 at padding" if "TransformerEncoder" in kinds else ""
+        yield (
+            "hooks take attention layers off their fast path in eval mode: outputs may differ by rounding"
+            + (padding if seen.taps.sites is not None else "")  # which only a function mode does
+        )
 
 
 def why_empty(seen: Seen) -> str:
