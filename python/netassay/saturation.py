@@ -9,7 +9,7 @@ et al., arXiv 2210.02885 (RankMe).
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -66,11 +66,11 @@ class Saturation:
             "layout_guessed", "several_calls", "sampled", "unmasked".
     """
 
-    value: float | None
+    value: float | None = field(metadata={"minimum": 0, "maximum": 1})
     dimension: int | None
     width: int
-    delta: float
-    eigenvalues: Float64
+    delta: float = field(metadata={"exclusiveMinimum": 0, "maximum": 1, "finite": True})
+    eigenvalues: Float64 = field(metadata={"nullable": True})
     samples: int | None
     flags: tuple[str, ...]
 

@@ -10,7 +10,7 @@ from netassay.algebra import Algebra
 from netassay.complexity import complexity
 from netassay.network import Distribution
 from netassay.persistence import NeuralPersistence
-from netassay.report import Row
+from netassay.report import Report, Row
 from netassay.saturation import EffectiveDimension, Saturation
 
 HOSTILE = [
@@ -128,3 +128,59 @@ TOTALS = {"persistence": {"normalized": 0.8125, "total": 6.5, "scale": 2.0, "lay
 
 def with_saturation(name: str, value: float | None, mode: Any = "eval", **other: Any) -> Row:
     return row(name, mode, measures={"saturation": saturation(value, **other)})
+
+
+#: By name: a place in a report, what is put there (...: it is removed), and what reading it says.
+BREAKS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
+    "other schema": (
+        ("schema",),
+        "netassay.report/2",
+        r"schema: got 'netassay.report/2', expected 'netassay",
+    ),
+    "missing layers": (("layers",), ..., "report: expected the field 'layers', which is missing"),
+    "layers no list": (("layers",), {}, "layers: got {}, expected a list"),
+    "row no object": (("layers", 1), 3, r"layers\[1\]: got 3, expected an object"),
+    "mode": (("layers", 0, "mode"), "test", r"layers\[0\].mode: got 'test', expected one of"),
+    "name": (("layers", 0, "name"), None, r"layers\[0\].name: got None, expected text"),
+    "float for int": (("layers", 0, "parameters"), 1.5, r"parameters: got 1.5, expected an integer"),
+    "bool for int": (("layers", 0, "calls"), True, r"calls: got True, expected an integer"),
+    "no digits": (("layers", 0, "parameters"), "12e3", r"parameters: got '12e3', expected an integer"),
+    "text for number": (("layers", 0, "saturation", "value"), "x", r"layers\[0\].saturation.value: got 'x'"),
+    "array item": (
+        ("layers", 0, "saturation", "eigenvalues", 2),
+        "x",
+        r"eigenvalues\[2\]: got 'x', expected a",
+    ),
+    "no array": (("layers", 0, "saturation", "eigenvalues"), 1.0, r"eigenvalues: got 1.0, expected a list"),
+    "missing field": (("layers", 0, "saturation", "delta"), ..., r"saturation: expected the field 'delta'"),
+    "unknown field": (
+        ("layers", 0, "saturation", "more"),
+        1,
+        r"saturation: got the field 'more', expected only",
+    ),
+    "unknown measure": (("layers", 0, "beauty"), {}, r"layers\[0\]: got the field 'beauty', expected only"),
+    "skipped": (
+        ("coverage", "skipped", 0, "reason"),
+        1,
+        r"coverage.skipped\[0\].reason: got 1, expected text",
+    ),
+    "finding level": (
+        ("findings", 0, "level"),
+        "panic",
+        r"findings\[0\].level: got 'panic', expected one of",
+    ),
+}
+
+
+def broken(report: Report, case: str) -> tuple[Any, str]:
+    """The JSON of a report with one of BREAKS, and what reading it says."""
+    steps, value, message = BREAKS[case]
+    data: Any = report.to_dict()
+    place = data
+    for step in steps[:-1]:
+        place = place[step]
+    if value is ...:
+        del place[steps[-1]]
+    else:
+        place[steps[-1]] = value
+    return data, message

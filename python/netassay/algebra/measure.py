@@ -52,7 +52,7 @@ class Algebra:
     log2_paths: float | None
     log2_paths_exact: float | None
     path_share: float | None
-    region_bits: float | None
+    region_bits: float | None = field(metadata={"minimum": 0})
     cut: int | None
     intrinsic_power: float | None
     local_power: float | None
@@ -78,7 +78,7 @@ class NetworkAlgebra:
         region_bits: sum over the calls: log2 of a bound on the linear regions of the whole network, for this project's
             reading of Montufar's (see docs/algebra.md); None where a call is not piecewise linear.
         intrinsic_power: of the output, log2(input_units / output_cut).
-        input_units: n_0, elements per sample at which paths begin; output_units: that leave, of all outputs.
+        input_units: n_0, elements per sample at which paths begin. output_units: elements that leave, of all outputs.
         output_cut: least number of units that separate the output from the input.
         vc_bound: upper bound of the VC dimension of one output unit; None where the theorem does not apply.
         serra_regions: upper bound of the linear regions of a plain chain of linear layers and ReLU; None for others.
@@ -94,12 +94,12 @@ class NetworkAlgebra:
     log2_paths_exact: float | None
     layer_paths: int
     path_lengths: tuple[int, ...]
-    region_bits: float | None
+    region_bits: float | None = field(metadata={"minimum": 0})
     intrinsic_power: float | None
     input_units: int
     output_units: int
     output_cut: int | None
-    vc_bound: float | None
+    vc_bound: float | None = field(metadata={"minimum": 0})
     serra_regions: int | None
     unknown: int
     unknown_operations: Mapping[str, int] = field(default_factory=dict)

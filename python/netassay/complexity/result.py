@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -65,16 +65,16 @@ class Complexity:
     """
 
     channel_bits: Float64
-    position_bits: Float64 | None
-    mean_channel: float
-    mean_position: float | None
-    total_channel: float
-    total_position: float | None
+    position_bits: Float64 | None = field(metadata={"axes": None})
+    mean_channel: float = field(metadata={"minimum": 0, "finite": True})
+    mean_position: float | None = field(metadata={"minimum": 0})
+    total_channel: float = field(metadata={"minimum": 0, "finite": True})
+    total_position: float | None = field(metadata={"minimum": 0})
     channel_miller_madow: Float64
-    position_miller_madow: Float64 | None
+    position_miller_madow: Float64 | None = field(metadata={"axes": None})
     mean_channel_miller_madow: float
     mean_position_miller_madow: float | None
-    shares: Float64
+    shares: Float64 = field(metadata={"minimum": 0, "maximum": 1, "finite": True, "axes": 2})
     dead: float | None
     dead_position: float | None
     linear: float | None
@@ -83,7 +83,7 @@ class Complexity:
     effective_samples: Float64
     label_information: Float64 | None
     mean: Float64 | None
-    variance: Float64 | None
+    variance: Float64 | None = field(metadata={"minimum": 0})
     samples: int
     positions: int | None
     observations: int

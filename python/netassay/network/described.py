@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -12,12 +12,12 @@ class Described:
 
     count: int
     mean: float
-    variance: float
+    variance: float = field(metadata={"minimum": 0})
     skewness: float
     kurtosis: float
     minimum: float
     maximum: float
-    zero_share: float
+    zero_share: float = field(metadata={"minimum": 0, "maximum": 1, "finite": True})
 
     @property
     def std(self) -> float:

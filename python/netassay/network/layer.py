@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -61,14 +61,14 @@ class LayerLinks(Described):
     density: NDArray[np.uint64]
     incoming: Float64
     outgoing: Float64
-    incoming_fluctuation: float
-    outgoing_fluctuation: float
-    incoming_normalized: float
-    outgoing_normalized: float
-    incoming_disparity: float
-    outgoing_disparity: float
-    incoming_degree: float
-    outgoing_degree: float
+    incoming_fluctuation: float = field(metadata={"minimum": 0})
+    outgoing_fluctuation: float = field(metadata={"minimum": 0})
+    incoming_normalized: float = field(metadata={"minimum": 0})
+    outgoing_normalized: float = field(metadata={"minimum": 0})
+    incoming_disparity: float = field(metadata={"minimum": 0})
+    outgoing_disparity: float = field(metadata={"minimum": 0})
+    incoming_degree: float = field(metadata={"minimum": 0})
+    outgoing_degree: float = field(metadata={"minimum": 0})
     dead_outputs: int
     dead_inputs: int
     flags: tuple[str, ...]
@@ -86,10 +86,10 @@ class NetworkLinks:
     layers: int
     count: int
     mean: float
-    std: float
+    std: float = field(metadata={"minimum": 0})
     minimum: float
     maximum: float
-    zero_share: float
+    zero_share: float = field(metadata={"minimum": 0, "maximum": 1, "finite": True})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

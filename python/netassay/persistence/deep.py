@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,10 +36,10 @@ class DeepGraphPersistence:
             above 0), "channel_graph" (a convolution's edge is its largest |w| over kernel positions: our definition).
     """
 
-    total: float
-    normalized: float
-    peak: float
-    weights: Float64
+    total: float = field(metadata={"minimum": 0})
+    normalized: float = field(metadata={"minimum": 0})
+    peak: float = field(metadata={"minimum": 0, "maximum": 1})
+    weights: Float64 = field(metadata={"nullable": True})
     flags: tuple[str, ...]
 
 

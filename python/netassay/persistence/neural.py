@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from netassay import _core
@@ -37,10 +37,10 @@ class NeuralPersistence:
         flags: "zero" (every weight is zero).
     """
 
-    total: float
-    normalized: float
-    lower_bound: float
-    weights: Float64
+    total: float = field(metadata={"minimum": 0})
+    normalized: float = field(metadata={"minimum": 0})
+    lower_bound: float = field(metadata={"minimum": 0})
+    weights: Float64 = field(metadata={"nullable": True})
     scale: float
     flags: tuple[str, ...]
 

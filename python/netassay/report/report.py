@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from netassay.report.measures import MEASURES, TOTALS
 from netassay.report.rows import ROW_FIELDS, Coverage, Finding, Key, Row, UnknownLayer, arrange, encode_row, find
@@ -17,6 +17,35 @@ if TYPE_CHECKING:
     from netassay.report.about import Place
 
 SCHEMA = "netassay.report/1"
+
+
+class Provenance(TypedDict, total=False):
+    """The provenance that verbs give a report; there may be other members.
+
+    Attributes:
+        netassay, python, numpy, torch: versions; None where torch is not loaded.
+        lapack: whose LAPACK made the eigenvalues.
+        isa: instruction set of the kernels.
+        threads: how many.
+        seed: of what is drawn at random.
+        created: when; the one member that differs between equal runs, and may be left out.
+        source: where the numbers come from.
+        wrappers: prefixes stripped from the names.
+        fingerprint: hash of names, dtypes and shapes, never of the data.
+    """
+
+    netassay: str | None
+    python: str | None
+    numpy: str | None
+    torch: str | None
+    lapack: str | None
+    isa: str | None
+    threads: int | None
+    seed: int | str | None
+    created: str
+    source: Any
+    wrappers: Any
+    fingerprint: str | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -87,7 +87,7 @@ class Skipped:
 
     name: str
     reason: str
-    parameters: int | None = None
+    parameters: int | None = field(default=None, metadata={"optional": True})
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from netassay.report.encode import EXACT, FLAG
 from netassay.report.measures import MEASURES
 from netassay.report.schema import schema
 from netassay.saturation import EffectiveDimension, RankMe, Saturation
-from python.reports import HOSTILE, TOTALS, call, dimension, row, saturation, site, weight
+from python.reports import BREAKS, HOSTILE, TOTALS, broken, call, dimension, row, saturation, site, weight
 
 # ---- JSON ----
 
@@ -185,65 +185,16 @@ def test_the_schema_is_valid_and_accepts_what_reports_write(report: Report) -> N
 
 def test_the_schema_names_exactly_the_fields_of_the_results_and_rows() -> None:
     links = {"network": layer_links(np.eye(3))}
-    both = row(measures={**row().measures, **weight().measures, **site().measures, **links, **call().measures})
+    both = row(measures={**row().measures, **site().measures, **weight().measures, **links, **call().measures})
     defined, layer = schema()["$defs"], Report((both,)).to_dict()["layers"][0]
     assert list(defined["layer"]["properties"]) == list(layer)
     for measure in MEASURES:
         assert list(defined[measure]["properties"]) == list(layer[measure])
 
 
-BREAKS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
-    "other schema": (
-        ("schema",),
-        "netassay.report/2",
-        r"schema: got 'netassay.report/2', expected 'netassay",
-    ),
-    "missing layers": (("layers",), ..., "report: expected the field 'layers', which is missing"),
-    "layers no list": (("layers",), {}, "layers: got {}, expected a list"),
-    "row no object": (("layers", 1), 3, r"layers\[1\]: got 3, expected an object"),
-    "mode": (("layers", 0, "mode"), "test", r"layers\[0\].mode: got 'test', expected one of"),
-    "name": (("layers", 0, "name"), None, r"layers\[0\].name: got None, expected text"),
-    "float for int": (("layers", 0, "parameters"), 1.5, r"parameters: got 1.5, expected an integer"),
-    "bool for int": (("layers", 0, "calls"), True, r"calls: got True, expected an integer"),
-    "no digits": (("layers", 0, "parameters"), "12e3", r"parameters: got '12e3', expected an integer"),
-    "text for number": (("layers", 0, "saturation", "value"), "x", r"layers\[0\].saturation.value: got 'x'"),
-    "array item": (
-        ("layers", 0, "saturation", "eigenvalues", 2),
-        "x",
-        r"eigenvalues\[2\]: got 'x', expected a",
-    ),
-    "no array": (("layers", 0, "saturation", "eigenvalues"), 1.0, r"eigenvalues: got 1.0, expected a list"),
-    "missing field": (("layers", 0, "saturation", "delta"), ..., r"saturation: expected the field 'delta'"),
-    "unknown field": (
-        ("layers", 0, "saturation", "more"),
-        1,
-        r"saturation: got the field 'more', expected only",
-    ),
-    "unknown measure": (("layers", 0, "beauty"), {}, r"layers\[0\]: got the field 'beauty', expected only"),
-    "skipped": (
-        ("coverage", "skipped", 0, "reason"),
-        1,
-        r"coverage.skipped\[0\].reason: got 1, expected text",
-    ),
-    "finding level": (
-        ("findings", 0, "level"),
-        "panic",
-        r"findings\[0\].level: got 'panic', expected one of",
-    ),
-}
-
-
 @pytest.mark.parametrize("case", BREAKS)
 def test_a_damaged_report_is_refused_naming_path_and_field(report: Report, tmp_path: Path, case: str) -> None:
-    steps, value, message = BREAKS[case]
-    data: Any = report.to_dict()
-    place = data
-    for step in steps[:-1]:
-        place = place[step]
-    if value is ...:
-        del place[steps[-1]]
-    else:
-        place[steps[-1]] = value
+    data, message = broken(report, case)
     path = tmp_path / "r.json"
     path.write_text(json.dumps(data))
     with pytest.raises(StateError, match=rf"^Report\.load: .*r\.json: .*{message}"):
