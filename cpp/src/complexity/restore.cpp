@@ -1,6 +1,7 @@
 /// A state made of counts that come from elsewhere: a file, or another device.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
