@@ -114,6 +114,15 @@ def misaligned(x: np.ndarray) -> np.ndarray:
     return y
 
 
+def within(bar: str, q: np.ndarray, expected: np.ndarray) -> bool:
+    """The accuracy bars, for a covariance and its reference."""
+    eig, ref = reference.eigenvalues(q), reference.eigenvalues(expected)
+    frobenius, error = np.linalg.norm(q - expected) / np.linalg.norm(expected), np.abs(eig - ref)
+    if bar == "exact":
+        return bool(frobenius <= 1e-10 and (error <= 1e-9 * ref).all())
+    return bool(frobenius <= 2e-6 and (error <= 1e-4 * ref + 2e-7 * ref[0]).all())
+
+
 def cut(x: Any, points: Sequence[int]) -> list[Any]:
     edges = [0, *sorted(set(points) - {0, len(x)}), len(x)]
     return [x[a:b] for a, b in pairwise(edges) if b > a]

@@ -2,7 +2,7 @@
 
 This file is also the program of those processes: `test_isa.py measure FOLDER` and `test_isa.py load FOLDER` print one
 JSON object {claim: what is wrong, or ""} (of "digest" and "switching" what they are). Tolerances and bars are those of
-test_moments.
+the tests of Moments.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ HALF, WIDTH = 2500, 70  # a state that is saved holds folded blocks and rows tha
 
 
 def bars() -> Iterator[str]:
-    from test_moments import PRECISIONS, within
-
     import netassay as na
+    from python.moments import PRECISIONS, within
     from reference import saturation as reference
 
     g = np.random.default_rng(1)
@@ -56,7 +55,7 @@ def bars() -> Iterator[str]:
 
 
 def parity() -> Iterator[str]:
-    from test_moments import DTYPES, PRECISIONS, assert_close, moments, rows, tolerance, typed
+    from python.moments import DTYPES, PRECISIONS, assert_close, moments, rows, tolerance, typed
 
     for dtype in DTYPES:
         for n, distribution in ((3, "normal"), (129, "lognormal"), (1500, "normal")):
@@ -70,7 +69,7 @@ def parity() -> Iterator[str]:
 
 def exact_data() -> Iterator[str]:
     """Small integers: every product and sum is exact in any precision, whatever the order."""
-    from test_moments import DTYPES, PRECISIONS, moments, typed
+    from python.moments import DTYPES, PRECISIONS, moments, typed
 
     half = np.random.default_rng(4).integers(-7, 8, (512, 130)).astype(np.float64)
     x = np.concatenate([half, -half])  # of mean zero
@@ -81,7 +80,7 @@ def exact_data() -> Iterator[str]:
 
 
 def threads_and_batches() -> Iterator[str]:
-    from test_moments import DTYPES, PRECISIONS, bits, cut, moments, rows, typed
+    from python.moments import DTYPES, PRECISIONS, bits, cut, moments, rows, typed
 
     for dtype in DTYPES:
         for precision in PRECISIONS:
@@ -95,7 +94,7 @@ def threads_and_batches() -> Iterator[str]:
 
 
 def saved_rows() -> np.ndarray:
-    from test_moments import rows
+    from python.moments import rows
 
     x = rows(2 * HALF, WIDTH, "lognormal").astype(np.float32)
     x[7, 3] = np.nan
@@ -103,7 +102,7 @@ def saved_rows() -> np.ndarray:
 
 
 def save(folder: Path, level: str) -> Iterator[str]:
-    from test_moments import PRECISIONS, moments
+    from python.moments import PRECISIONS, moments
 
     for precision in PRECISIONS:
         moments(saved_rows()[:HALF], precision=precision, fourth=True).save(folder / f"{level}.{precision}")
@@ -112,9 +111,8 @@ def save(folder: Path, level: str) -> Iterator[str]:
 
 def load(folder: Path, level: str) -> Iterator[str]:
     """A state of any level, loaded here and fed the rest, agrees with the reference; one of this level, bit for bit."""
-    from test_moments import assert_close, bits, moments, tolerance
-
     import netassay as na
+    from python.moments import assert_close, bits, moments, tolerance
 
     x = saved_rows()
     for path in sorted(folder.iterdir()):
@@ -178,7 +176,7 @@ def digest() -> str:
 
 def switching_digest() -> str:
     """Of every number that complexity counts."""
-    from test_complexity import DTYPES, bits, channels_last, fed, numbers, typed
+    from python.switching import DTYPES, bits, channels_last, fed, numbers, typed
 
     total = sha256()
     options: tuple[dict[str, Any], ...] = (

@@ -27,6 +27,7 @@ from python.moments import (
     scale,
     tolerance,
     typed,
+    within,
 )
 from reference import saturation as reference
 
@@ -116,15 +117,6 @@ def bar_rows() -> tuple[np.ndarray, np.ndarray]:
     direction = g.standard_normal(BAR_D)
     x = g.standard_normal((BAR_N, BAR_D)) / np.arange(1, BAR_D + 1)  # eigenvalues i^-2, top standard deviation 1
     return x @ rotation.T, direction / np.linalg.norm(direction)
-
-
-def within(bar: str, q: np.ndarray, expected: np.ndarray) -> bool:
-    """The accuracy bars, for a covariance and its reference."""
-    eig, ref = reference.eigenvalues(q), reference.eigenvalues(expected)
-    frobenius, error = np.linalg.norm(q - expected) / np.linalg.norm(expected), np.abs(eig - ref)
-    if bar == "exact":
-        return bool(frobenius <= 1e-10 and (error <= 1e-9 * ref).all())
-    return bool(frobenius <= 2e-6 and (error <= 1e-4 * ref + 2e-7 * ref[0]).all())
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 1e2, 1e4, 1e6])
