@@ -20,6 +20,8 @@ from netassay.algebra import Call, Leaf, Tensor
 from python.nets import Net, mlp, of, weight
 from reference import algebra as reference
 
+pytestmark = pytest.mark.native
+
 BITS = 1e-9
 
 

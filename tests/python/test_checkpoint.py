@@ -17,6 +17,8 @@ from netassay.sources import layers
 from netassay.sources.checkpoint import tensors
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Skip, Stored, open_checkpoint
 
+pytestmark = pytest.mark.native
+
 
 def weights(source: Any) -> dict[str, Stored]:
     return {weight.layer: weight for weight in open_checkpoint(source).weights}

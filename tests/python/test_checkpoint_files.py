@@ -18,6 +18,8 @@ from netassay.base import statefile
 from netassay.base.errors import CorruptCheckpoint, LimitExceeded, UnsupportedLayout
 from netassay.sources.checkpoint.checkpoint import Checkpoint, open_checkpoint
 
+pytestmark = pytest.mark.native
+
 PAIRS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.weight": torch.arange(20.0).reshape(4, 5)}
 
 

@@ -37,6 +37,8 @@ from python.switching import (
 )
 from reference import complexity as reference
 
+pytestmark = pytest.mark.native
+
 # ---- parity ----
 
 

@@ -13,6 +13,8 @@ from netassay.base.errors import DomainError, DTypeError, LayoutError, LimitExce
 from netassay.complexity import Complexity, Switching, complexity, footprint
 from python.switching import bits, fed, numbers
 
+pytestmark = pytest.mark.native
+
 MISUSES: list[tuple[type[Exception], str, Any]] = [
     (DomainError, "got rule 'softsign', expected one of relu", lambda: Switching(rule="softsign")),
     (DomainError, "without a threshold", lambda: Switching(rule="threshold")),

@@ -16,6 +16,8 @@ from netassay.complexity import Switching, complexity, footprint
 from python.switching import bits, channels_last, fed, numbers
 from reference import complexity as reference
 
+pytestmark = pytest.mark.native
+
 # ---- threads ----
 
 

@@ -8,6 +8,8 @@ import pytest
 from netassay.complexity import Switching, complexity
 from python.switching import DTYPES, assert_sums, bits, channels_last, fed, memories, numbers, same_counts, typed
 
+pytestmark = pytest.mark.native
+
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_means_and_variances_are_the_references_in_every_format(dtype: str) -> None:

@@ -26,6 +26,8 @@ from netassay import _core
 from netassay.algebra import Fields, aggregate, minimum_vertex_cut, minimum_vertex_cuts, path_shares
 from reference import algebra as reference
 
+pytestmark = pytest.mark.native
+
 LAWS = settings(max_examples=150, deadline=None, derandomize=True)
 TOLERANCE = 1e-12
 DIAMOND = [(0, 1), (0, 2), (1, 3), (2, 3)]

@@ -28,6 +28,8 @@ from netassay.base.arrays import View
 from python.matrices import DTYPES, Typed, make, scipy_tree, typed
 from reference import persistence as reference
 
+pytestmark = pytest.mark.native
+
 DATA = json.loads((Path(__file__).parents[1] / "data" / "persistence.json").read_text(encoding="utf-8"))
 DOCS = Path(__file__).parents[2] / "docs"
 OPTIONS = list(itertools.product([True, False], [True, False]))  # standardize, rescale

@@ -22,6 +22,8 @@ from netassay.base.arrays import View
 from python.matrices import DTYPES, make, typed
 from reference import persistence as reference
 
+pytestmark = pytest.mark.native
+
 DATA = json.loads((Path(__file__).parents[1] / "data" / "persistence.json").read_text(encoding="utf-8"))
 FLAGS = ("standardize", "joint", "approximate")
 OPTIONS = [dict(zip(FLAGS, flags, strict=True)) for flags in itertools.product([False, True], repeat=3)]

@@ -1,6 +1,6 @@
 """Distribution: parity with the reference, known answers, merge laws, copies and files, threads, errors.
 
-Tolerances: those of test_network, with one N 2^-52 more for every merge.
+Tolerances: those of the links, with one N 2^-52 more for every merge.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from netassay.network import Distribution, Values
 from netassay.network.links import QUANTILES
 from python.moments import run_alone
 from reference import network as reference
+
+pytestmark = pytest.mark.native
 
 DTYPES = ["float64", "float32", "float16"]  # bfloat16 comes from torch
 EPSILON = 2.0**-52

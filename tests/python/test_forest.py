@@ -17,6 +17,8 @@ from netassay import _core
 from netassay.base.arrays import View, weight_view
 from python.matrices import DTYPES, KINDS, Typed, assert_spans, eight_bits, make, scipy_tree, typed
 
+pytestmark = pytest.mark.native
+
 pytest.importorskip("scipy")
 
 METHODS = ["filter", "boruvka", "prim"]

@@ -485,3 +485,33 @@ def test_the_stub_says_what_the_extension_has(stub: Path) -> None:
 def test_every_submodule_of_the_extension_has_a_stub() -> None:
     found = {name for name, value in vars(_core).items() if isinstance(value, ModuleType)}
     assert found == {path.stem for path in (PACKAGE / "_core").glob("*.pyi")} - {"__init__"}
+
+
+# ---- the tests ----
+
+TESTS = ROOT / "tests" / "python"
+#: What uses the core and is not run under the sanitizers, and why.
+UNSANITIZED = {
+    "test_house.py": "it compares names alone",
+    "test_isa.py": "processes of a minute each; the sanitized C++ tests run at every instruction set",
+    "test_network_levels.py": "processes at each instruction set, as in test_isa.py",
+}
+
+
+def test_a_test_of_the_core_runs_under_the_sanitizers() -> None:
+    """Such a test names the extension, or its file is named after a measure or a substrate that computes."""
+    contracts = [path for room in ("stats", "graph") for path in (ROOT / "cpp/include/netassay" / room).glob("*.hpp")]
+    stems = re.compile(rf"test_({'|'.join([*MEASURES, *(path.stem for path in contracts)])})(_|$)")
+
+    def of_the_core(path: Path, tree: ast.Module) -> bool:
+        names = {getattr(node, "attr", getattr(node, "name", "")) for node in ast.walk(tree)}
+        return stems.match(path.stem) is not None or bool({"_core", "netassay._core"} & names)
+
+    def marked(tree: ast.Module) -> bool:
+        return any(re.match(r"pytestmark = .*mark\.native", ast.unparse(node)) for node in tree.body)
+
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in TESTS.rglob("test_*.py")}
+    core = {path.name for path, tree in trees.items() if of_the_core(path, tree)}
+    assert len(core) > 10
+    assert set(UNSANITIZED) <= core
+    assert core - {path.name for path, tree in trees.items() if marked(tree)} == set(UNSANITIZED)

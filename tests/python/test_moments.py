@@ -31,6 +31,8 @@ from python.moments import (
 )
 from reference import saturation as reference
 
+pytestmark = pytest.mark.native
+
 # Parity with the reference
 
 

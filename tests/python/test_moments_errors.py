@@ -13,6 +13,8 @@ import netassay as na
 from netassay.base import arrays
 from python.moments import assert_close, bits, future, misaligned, moments, rows, tolerance
 
+pytestmark = pytest.mark.native
+
 
 def refused(m: na.Moments, error: type[Exception], text: str, x: Any, **options: Any) -> None:
     before, after = bits(m), future(m)

@@ -11,6 +11,8 @@ import pytest
 from python.moments import DTYPES, PRECISIONS, assert_same, bits, misaligned, moments, rows, typed
 from reference import saturation as reference
 
+pytestmark = pytest.mark.native
+
 
 def read_only(x: np.ndarray) -> np.ndarray:
     y = x.copy()

@@ -29,6 +29,8 @@ from python.moments import (
     typed,
 )
 
+pytestmark = pytest.mark.native
+
 # Threads
 
 

@@ -1,18 +1,8 @@
-"""Link weights and their sums: parity with the reference, known answers, merges, threads, instruction sets, errors.
-
-Tolerances: float64 sums of N terms in any order are within N 2^-52 of sum |terms|; a central moment is a polynomial in
-such sums about a pivot within a few standard deviations, so that its terms are at most a hundred times those about the
-mean.
-"""
+"""Link weights and their sums: parity with the reference, known answers, merges, threads, errors."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,81 +11,26 @@ import pytest
 from netassay import _core
 from netassay.base.arrays import View
 from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError
-from netassay.network import LinkSums, LinkWeights, grid, link_weights, sums, survey
+from netassay.network import grid, link_weights, sums, survey
 from netassay.network.links import QUANTILES
-from python.matrices import DTYPES, typed
+from python.links import (
+    EPSILON,
+    EXACT,
+    KINDS,
+    SIZES,
+    SUMS,
+    assert_moments,
+    assert_statistics,
+    assert_sums,
+    given,
+    make,
+    moment_tolerance,
+    values,
+)
+from python.matrices import DTYPES
 from reference import network as reference
 
-EPSILON = 2.0**-52
-#: Formats whose numbers are counted one by one.
-EXACT = [dtype for dtype in DTYPES if dtype not in ("float64", "float32")]
-SIZES = [(1, 1), (1, 2), (2, 1), (2, 3), (3, 15), (16, 16), (17, 3), (31, 33), (33, 31), (5, 97), (97, 5)]
-SUMS = [(f"{side}_{what}", k, axis) for axis, side in ((1, "row"), (0, "column"))
-        for k, what in enumerate(("sum", "absolute", "square"))]  # fmt: skip
-
-
-def make(kind: str, m: int, n: int, seed: int = 0) -> np.ndarray:
-    g = np.random.default_rng(seed)
-    if kind == "one-hot":
-        x = np.zeros((m, n))
-        x[np.arange(m), g.integers(0, n, m)] = 1
-        return x
-    return {
-        "normal": lambda: g.standard_normal((m, n)),
-        "lognormal": lambda: g.lognormal(0, 2, (m, n)),
-        "Cauchy": lambda: g.standard_cauchy((m, n)),
-        "constant": lambda: np.full((m, n), -0.3),
-        "zero": lambda: np.zeros((m, n)),
-        "many zeros": lambda: g.standard_normal((m, n)) * (g.random((m, n)) < 0.1),
-    }[kind]()
-
-
-KINDS = ["normal", "lognormal", "Cauchy", "constant", "zero", "one-hot", "many zeros"]
-
-
-def given(kind: str, dtype: str, m: int, n: int) -> tuple[Any, np.ndarray]:
-    return typed(make(kind, m, n) * (40 if dtype.endswith("int8") else 1), dtype)
-
-
-def moment_tolerance(x: np.ndarray) -> tuple[float, ...]:
-    """Of mean, variance, skewness, kurtosis: absolute."""
-    y = x.astype(np.float64)
-    each, spread = 100 * y.size * EPSILON, np.abs(y - y.mean())
-    deviation = y.std() if y.min() < y.max() else 1.0
-    third, fourth = (spread**3).mean() / deviation**3, (spread**4).mean() / deviation**4
-    return y.size * EPSILON * np.abs(y).mean(), each * y.var(), 2 * each * third, 3 * each * fourth
-
-
-def assert_moments(got: LinkWeights, x: np.ndarray) -> None:
-    found = (got.mean, got.variance, got.skewness, got.kurtosis)
-    for value, expected, most in zip(found, reference.moments(x), moment_tolerance(x), strict=True):
-        assert abs(value - expected) <= most
-
-
-def assert_statistics(got: LinkWeights, x: np.ndarray, exact: bool) -> None:
-    assert_moments(got, x)
-    assert (got.count, got.minimum, got.maximum) == (x.size, float(x.min()), float(x.max()))
-    assert got.zero_share == (x == 0).mean()
-    assert got.density.tolist() == reference.density(x)
-    for q, value in zip(QUANTILES, got.quantiles, strict=True):
-        expected = reference.quantile(x, q)
-        ends = np.quantile(x.astype(np.float64), q, method="lower"), np.quantile(x, q, method="higher")
-        bound = 4 * EPSILON if exact else 2.0**-7
-        assert abs(value - expected) <= bound * max(np.abs(ends)), q
-
-
-def assert_sums(got: LinkSums, x: np.ndarray) -> None:
-    for name, k, axis in SUMS:
-        expected = np.array(reference.sums(x, axis)[k])
-        size = np.array(reference.sums(x, axis)[max(k, 1)])
-        assert (np.abs(getattr(got, name) - expected) <= x.shape[axis] * EPSILON * size).all(), name
-
-
-def values(result: LinkWeights | LinkSums) -> bytes:
-    parts = [getattr(result, name) for name in result.__slots__]
-    flat = [p for part in parts for p in (part if isinstance(part, tuple) else (part,)) if not isinstance(p, str)]
-    return b"".join(np.asarray(p).tobytes() for p in flat)
-
+pytestmark = pytest.mark.native
 
 # ---- parity ----
 
@@ -352,42 +287,3 @@ def test_what_else_is_refused() -> None:
         sums(np.ones((2, 2), np.int64))
     with pytest.raises(DomainError, match="threads"):
         sums(w, threads=0)
-
-
-# ---- instruction sets ----
-
-
-def claims() -> Iterator[str]:
-    for dtype in DTYPES:
-        for kind, m, n in (("normal", 33, 97), ("lognormal", 17, 131), ("many zeros", 5, 1100), ("Cauchy", 3, 15)):
-            w, x = given(kind, dtype, m, n)
-            try:
-                alone = link_weights(w)
-                assert_statistics(alone, x, dtype in EXACT)
-                assert_sums(sums(w), x)
-                links, both = survey(w)
-                assert_moments(links, x)
-                assert (links.density == alone.density).all()
-                assert (links.quantiles == alone.quantiles).all()
-                assert_sums(both, x)
-            except AssertionError as error:
-                yield f"{dtype}, {kind}, {m} x {n}: {error}"
-
-
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
-def test_every_instruction_set_agrees_with_the_reference(level: str) -> None:
-    tests = Path(__file__).resolve().parent.parent
-    path = os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH", "")]))
-    environment = os.environ | {"NETASSAY_ISA": level, "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    got = json.loads(done.stdout.splitlines()[-1])
-    if got["isa"] != level:
-        pytest.skip(f"{level}: the processor offers {got['isa']}")
-    assert got["wrong"] == []
-
-
-if __name__ == "__main__":
-    print(json.dumps({"isa": _core.isa(), "wrong": list(claims())}))

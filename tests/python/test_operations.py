@@ -13,6 +13,8 @@ from netassay.algebra import Call, LayerGraph, Leaf, Tensor
 from netassay.algebra.semantics import leaf_of
 from python.nets import Net, of, weight
 
+pytestmark = pytest.mark.native
+
 
 def leaf(op: str, shape: tuple[int, ...] = (2, 4), **arguments: Any) -> Leaf:
     return leaf_of(Call("x", op, (shape,), (math.prod(shape[1:]),), arguments))

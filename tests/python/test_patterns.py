@@ -11,6 +11,8 @@ import pytest
 from netassay.base.errors import DomainError, LimitExceeded, TooFewRows
 from netassay.complexity import Switching, distinct_patterns, naswot, patterns
 
+pytestmark = pytest.mark.native
+
 SHAPES = [(1, 1), (2, 3), (7, 63), (7, 64), (7, 65), (5, 3, 5), (4, 2, 8, 9), (3, 70, 2), (6, 130), (2, 3, 100, 90)]
 
 

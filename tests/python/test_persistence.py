@@ -23,6 +23,8 @@ from python.matrices import DTYPES, FLOATS, KINDS, Typed, make, typed
 from python.trees import LAWS, POWERS, close, divided, same, tolerance
 from reference import persistence as reference
 
+pytestmark = pytest.mark.native
+
 ROOT = Path(__file__).parents[1]
 DATA = json.loads((ROOT / "data" / "persistence.json").read_text(encoding="utf-8"))
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 15), (16, 17), (31, 33), (97, 2), (70, 64)]

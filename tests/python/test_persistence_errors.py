@@ -14,6 +14,8 @@ from netassay import persistence as stem
 from netassay.base.arrays import View
 from python.matrices import FLOATS, typed
 
+pytestmark = pytest.mark.native
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "neural_persistence": stem.neural_persistence,
     "network_persistence": lambda w, **options: stem.network_persistence([w], **options),

@@ -17,6 +17,8 @@ from python.matrices import DTYPES, make, typed
 from python.trees import LAWS
 from reference import persistence as reference
 
+pytestmark = pytest.mark.native
+
 # Early stopping
 
 

@@ -16,6 +16,8 @@ from netassay import persistence as stem
 from python.matrices import DTYPES, make, typed
 from python.trees import same
 
+pytestmark = pytest.mark.native
+
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_number_of_threads_gives_the_same_bits(dtype: str) -> None:

@@ -13,6 +13,8 @@ from netassay import algebra
 from netassay.algebra import Call, LayerGraph, Tensor
 from python.nets import mlp, of, weight
 
+pytestmark = pytest.mark.native
+
 
 def chain(steps: Sequence[tuple[int, int, int]], extent: int = 64) -> LayerGraph:
     """Convolutions of (kernel, stride, dilation) over one axis."""

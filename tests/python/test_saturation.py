@@ -21,6 +21,8 @@ import netassay as na
 from netassay import saturation as stem
 from reference import saturation as reference
 
+pytestmark = pytest.mark.native
+
 LAWS = settings(max_examples=80, deadline=None, derandomize=True)
 SIZES = [2, 3, 15, 16, 17, 31, 33, 97, 1025]
 

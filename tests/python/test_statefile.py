@@ -25,6 +25,8 @@ import pytest
 from netassay.base import files, statefile
 from netassay.base.errors import DTypeError, NetassayError, StateError
 
+pytestmark = pytest.mark.native
+
 Mutate = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
 
 CONFIG = {

@@ -19,6 +19,8 @@ from netassay.report.schema import schema
 from netassay.verbs.weights import Interrupted
 from python.checkpoints import bfloat16, network, resnet20, tagged, write
 
+pytestmark = pytest.mark.native
+
 DATA = Path(__file__).parents[1] / "data"
 SCALE = 4.0  # of network()
 LAYERS = ["embed", "body.conv", "head"]

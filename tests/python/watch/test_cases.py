@@ -29,6 +29,8 @@ from python.models import (
     seeded,
 )
 
+pytestmark = pytest.mark.native
+
 F64 = torch.float64
 
 

@@ -26,6 +26,8 @@ from python.models import (
 )
 from python.sums import ALL, COMPLEXITY, Sums, equal, inputs_of, same
 
+pytestmark = pytest.mark.native
+
 
 def test_sites_of_modules_functions_and_methods_stand_in_order_of_first_call() -> None:
     model = seeded(Sums).eval()

@@ -18,6 +18,8 @@ from python.models import (
 )
 from python.sums import COMPLEXITY, same
 
+pytestmark = pytest.mark.native
+
 
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from python.models import (
 )
 from python.sums import ALL, COMPLEXITY, Sums, inputs_of, same
 
+pytestmark = pytest.mark.native
+
 
 class Raises(Sums):
     def forward(self, x: Tensor) -> Tensor:

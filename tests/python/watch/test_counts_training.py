@@ -18,6 +18,8 @@ from python.models import (
 )
 from python.sums import ALL, COMPLEXITY, Sums
 
+pytestmark = pytest.mark.native
+
 
 def snapshots(reset: bool) -> na.History:
     model = seeded(Sums).eval()

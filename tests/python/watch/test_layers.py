@@ -27,6 +27,8 @@ from python.models import (
     tokens,
 )
 
+pytestmark = pytest.mark.native
+
 F64 = torch.float64
 
 

@@ -25,6 +25,8 @@ from python.models import (
 )
 from reference import saturation as reference
 
+pytestmark = pytest.mark.native
+
 F64 = torch.float64
 
 
