@@ -1,6 +1,29 @@
-"""Several processes of pytest (-n) share the processors: one thread each, where a test does not say how many."""
+"""Options of all tests, and one thread each where several processes of pytest (-n) share the processors."""
+
+from __future__ import annotations
 
 import os
 
+import pytest
+
+from python import devices, full
+
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # where a test does not say how many
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run all of the long tests, not a share")
+    parser.addoption(
+        "--device", default="host", choices=devices.DEVICES, help="where the kernels that devices have are tested"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    full.choose(config.getoption("--full"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        name = metafunc.config.getoption("--device")
+        metafunc.parametrize("device", [pytest.param(name, marks=pytest.mark.device)])

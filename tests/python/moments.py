@@ -23,13 +23,14 @@ import pytest
 from hypothesis import settings
 
 import netassay as na
+from python.full import count
 from reference import saturation as reference
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 PRECISIONS = ["high", "exact"]
 SIZES = [1, 2, 3, 15, 16, 17, 31, 33, 97, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 3000]
 WIDTHS = [1, 2, 3, 15, 16, 17, 31, 33, 97, 127, 128, 129, 300]
-LAWS = settings(max_examples=60, deadline=None, derandomize=True)
+LAWS = settings(max_examples=count(60, 1200), deadline=None, derandomize=True)
 
 
 def tolerance(dtype: str, precision: str, n: int) -> float:

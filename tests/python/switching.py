@@ -14,9 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from netassay.complexity import Complexity, Switching
+from python.full import count
 from reference import complexity as reference
 
-LAWS = settings(max_examples=60, deadline=None, derandomize=True)
+LAWS = settings(max_examples=count(60, 1200), deadline=None, derandomize=True)
 CLOSE = 1e-12
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 SIZES = [1, 2, 3, 15, 16, 17, 31, 33, 97]

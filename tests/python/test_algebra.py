@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from netassay import algebra
 from netassay.algebra import Call, Leaf, Tensor
+from python.full import count
 from python.nets import Net, mlp, of, weight
 from reference import algebra as reference
 
@@ -98,7 +99,7 @@ def least_of(block: Any) -> int:
 
 
 @given(blocks)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=count(60, 1200), deadline=None)
 def test_series_multiplies_and_parallel_adds(block: Any) -> None:
     net = Net(WIDTH)
     network = net.measure(build(net, [block, "relu"], 0))
@@ -110,7 +111,7 @@ def test_series_multiplies_and_parallel_adds(block: Any) -> None:
 
 
 @given(blocks)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=count(40, 800), deadline=None)
 def test_of_every_call_the_bottleneck_is_at_most_the_cut_and_the_cut_at_most_its_units(block: Any) -> None:
     net = Net(WIDTH)
     network = net.measure(build(net, [block, "relu"], 0))
@@ -122,7 +123,7 @@ def test_of_every_call_the_bottleneck_is_at_most_the_cut_and_the_cut_at_most_its
 
 
 @given(blocks, st.integers(0, 7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=count(40, 800), deadline=None)
 def test_the_share_of_a_call_is_what_the_total_gains_with_its_fan_in(block: Any, which: int) -> None:
     net = Net(WIDTH)
     build(net, [block, "relu", 3], 0)
@@ -140,7 +141,7 @@ def test_the_share_of_a_call_is_what_the_total_gains_with_its_fan_in(block: Any,
 
 
 @given(st.integers(1, 80))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=count(10, 200), deadline=None)
 def test_residual_blocks_of_one_layer_have_binomial_path_lengths(n: int) -> None:
     net = Net(WIDTH)
     at = 0

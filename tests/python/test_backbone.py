@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from netassay.base.arrays import View
 from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError
 from netassay.network import Backbone, backbone
+from python.full import count
 from python.matrices import DTYPES, make, typed
 from reference import network as reference
 
@@ -128,7 +129,7 @@ def test_the_scale_of_nodes_that_share_no_link_changes_nothing(scale: float) -> 
     assert np.abs(list(found.values()) - np.tile(list(expected.values()), 2)).max() <= 1e-12
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=count(40, 800), deadline=None, derandomize=True)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99), st.floats(0.01, 0.99))
 def test_fewer_links_at_a_smaller_level_and_the_same_for_any_sign_and_direction(
     m: int, n: int, seed: int, alpha: float

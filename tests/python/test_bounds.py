@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from netassay import DomainError, DTypeError, LimitExceeded, ShapeError
 from netassay.algebra import bounds as stem
+from python.full import count
 from reference import algebra as reference
 
 WIDTHS = st.lists(st.integers(1, 6), min_size=2, max_size=5)
@@ -40,7 +41,7 @@ def network(widths: Sequence[int], seed: int, whole: bool = False) -> tuple[list
 
 
 @given(WIDTHS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=count(60, 1200), deadline=None)
 def test_regions_are_those_of_the_definitions(widths: list[int]) -> None:
     assert stem.serra_regions(widths) == reference.serra_regions(widths)
     assert stem.montufar_bound(widths) == reference.montufar_bound(widths)

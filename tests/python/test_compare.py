@@ -20,6 +20,7 @@ from netassay.report.align import side_by_side
 from netassay.report.compare import Change
 from netassay.saturation import Saturation
 from python.checkpoints import network, write
+from python.full import count
 
 BOTH = ("persistence", "network")
 LAYERS = ["embed", "body.conv", "head"]
@@ -129,7 +130,7 @@ def test_of_several_renamed_layers_of_one_shape_order_decides_and_where_their_nu
     ]  # fmt: skip
 
 
-@settings(max_examples=50)
+@settings(max_examples=count(50, 1000))
 @given(
     st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 2)), max_size=6, unique_by=lambda t: t[0]),
     st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 2)), max_size=6, unique_by=lambda t: t[0]),

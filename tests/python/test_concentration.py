@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from netassay.base.arrays import View
 from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError
 from netassay.network import Concentration, disparity, effective_degree, gini
+from python.full import count
 from python.matrices import DTYPES, make, typed
 from reference import network as reference
 
@@ -180,7 +181,7 @@ def test_the_smallest_and_the_largest_float64_are_weights_like_others() -> None:
         assert disparity(x, 1).values[0] == 1
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=count(60, 1200), deadline=None, derandomize=True)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_values_are_within_their_bounds_and_know_neither_sign_nor_order(x: list[float], random: Any) -> None:
     w, n = np.array([x]), len(x)
@@ -194,7 +195,7 @@ def test_values_are_within_their_bounds_and_know_neither_sign_nor_order(x: list[
         assert abs(measure(moved, 1).values[0] - expected) <= 2 * tolerance(n) * max(1, expected)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=count(40, 800), deadline=None, derandomize=True)
 @given(st.integers(2, 30), st.integers(0, 99))
 def test_weight_that_moves_to_a_heavier_link_concentrates(n: int, seed: int) -> None:
     x = np.sort(np.random.default_rng(seed).uniform(1, 2, (1, n)))

@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 import netassay as na
 from netassay import _core
 from netassay.algebra import Fields, aggregate, minimum_vertex_cut, minimum_vertex_cuts, path_shares
+from python.full import count
 from reference import algebra as reference
 
 pytestmark = pytest.mark.native
 
-LAWS = settings(max_examples=150, deadline=None, derandomize=True)
+LAWS = settings(max_examples=count(150, 3000), deadline=None, derandomize=True)
 TOLERANCE = 1e-12
 DIAMOND = [(0, 1), (0, 2), (1, 3), (2, 3)]
 

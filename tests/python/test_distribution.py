@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from netassay.base.errors import DomainError, DTypeError, NetassayError, StateError, TooFewRows
 from netassay.network import Distribution, Values
 from netassay.network.links import QUANTILES
+from python.full import count
 from python.moments import run_alone
 from reference import network as reference
 
@@ -241,7 +242,7 @@ def near(a: Distribution, b: Distribution) -> None:
 PARTS = st.lists(st.floats(width=32, allow_subnormal=False), max_size=40).map(lambda x: np.array(x, np.float32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=count(60, 1200), deadline=None)
 @given(PARTS, PARTS, PARTS)
 def test_merging_obeys_the_laws(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
     a, b, c = of(x), of(y), of(z)

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 import netassay as na
 from netassay import _core
 from netassay.base.arrays import View, weight_view
+from python.full import count
 from python.matrices import DTYPES, KINDS, Typed, assert_spans, eight_bits, make, scipy_tree, typed
 
 pytestmark = pytest.mark.native
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.native
 pytest.importorskip("scipy")
 
 METHODS = ["filter", "boruvka", "prim"]
-LAWS = settings(max_examples=150, deadline=None, derandomize=True)
+LAWS = settings(max_examples=count(150, 3000), deadline=None, derandomize=True)
 #: (rows, columns): the filter keeps edges where the shorter side is some 5 ln(m + n) or more.
 SMALL = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (15, 17), (16, 33), (31, 3), (1, 97), (97, 1), (33, 97)]
 FILTERED = [(64, 64), (65, 127), (200, 70), (129, 300)]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from netassay.base.errors import DomainError, ShapeError, TooFewRows
 from netassay.complexity import Growth, growth
+from python.full import count
 
-LAWS = settings(max_examples=15, deadline=None, derandomize=True)
+LAWS = settings(max_examples=count(15, 300), deadline=None, derandomize=True)
 STEPS = np.array([1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233], float)
 
 

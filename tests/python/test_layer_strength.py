@@ -18,6 +18,7 @@ from netassay.base.arrays import View
 from netassay.base.errors import DomainError, DTypeError, LimitExceeded, NonFinite, ShapeError
 from netassay.network import LayerStrength, layer_strength, sums
 from netassay.network.affine import KINDS, OF
+from python.full import count
 from python.matrices import DTYPES, typed
 from reference import network as reference
 
@@ -87,7 +88,7 @@ def assert_rule(got: LayerStrength, t: np.ndarray, bias: np.ndarray | None) -> N
 # ---- parity ----
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=count(150, 3000), deadline=None, derandomize=True)
 @given(convolutions(), st.sampled_from(sorted(OF)), st.booleans())
 def test_strengths_are_sums_of_the_dense_jacobian(
     given_: tuple[str, np.ndarray, dict[str, Any]], of: Any, biased: bool
@@ -98,7 +99,7 @@ def test_strengths_are_sums_of_the_dense_jacobian(
     assert_rule(layer_strength(w, bias, kind=kind, of=of, **options), t, bias)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=count(60, 1200), deadline=None, derandomize=True)
 @given(convolutions())
 def test_the_jacobian_is_torchs(given_: tuple[str, np.ndarray, dict[str, Any]]) -> None:
     torch = pytest.importorskip("torch")
@@ -209,7 +210,7 @@ def test_without_an_input_size_strengths_are_those_of_channels() -> None:
 # ---- laws ----
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=count(40, 800), deadline=None, derandomize=True)
 @given(convolutions(("conv1d", "conv2d", "conv_transpose2d")))
 def test_what_leaves_the_inputs_arrives_at_the_outputs(given_: tuple[str, np.ndarray, dict[str, Any]]) -> None:
     kind, w, options = given_
@@ -218,7 +219,7 @@ def test_what_leaves_the_inputs_arrives_at_the_outputs(given_: tuple[str, np.nda
         assert abs(got.incoming.sum() - got.outgoing.sum()) <= TOLERANCE * max(1.0, np.abs(got.incoming).sum())
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=count(30, 600), deadline=None, derandomize=True)
 @given(convolutions(("conv1d", "conv2d")))
 def test_a_transposed_convolution_turns_the_links_around(given_: tuple[str, np.ndarray, dict[str, Any]]) -> None:
     kind, w, options = given_

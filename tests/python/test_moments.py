@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import netassay as na
+from python.full import count
 from python.moments import (
     DTYPES,
     LAWS,
@@ -146,7 +147,7 @@ def test_random_merge_trees_stay_within_5e_12(ratio: float) -> None:
     g = np.random.default_rng(int(ratio))
     x = (g.standard_normal((240, 6)) + ratio * np.array([0.6, 0.8, 0, 0, 0, 0])).astype(np.float32)
     expected = reference.moments(x)
-    for _ in range(334):
+    for _ in range(count(100, 1000)):
         cuts = np.sort(g.integers(0, len(x) + 1, g.integers(1, 24)))
         nodes = [
             moments(p, precision="exact") if len(p) else na.Moments(6, precision="exact") for p in np.split(x, cuts)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from netassay import algebra
 from netassay.algebra import Call, LayerGraph, Tensor
+from python.full import count
 from python.nets import mlp, of, weight
 
 pytestmark = pytest.mark.native
@@ -28,7 +29,7 @@ def chain(steps: Sequence[tuple[int, int, int]], extent: int = 64) -> LayerGraph
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(1, 2)), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=count(40, 800), deadline=None)
 def test_a_receptive_field_is_what_the_positions_reached_span(steps: list[tuple[int, int, int]]) -> None:
     def seen(position: int, layer: int) -> set[int]:
         if layer == 0:

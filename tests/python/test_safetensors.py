@@ -1,7 +1,4 @@
-"""Safetensors files: read as the package reads them, refused where it refuses them, and never trusted.
-
-NETASSAY_TEST_HEADERS: how many generated files are compared with the package (20,000 take some minutes).
-"""
+"""Safetensors files: read as the package reads them, refused where it refuses them, and never trusted."""
 
 from __future__ import annotations
 
@@ -25,6 +22,7 @@ from hypothesis import strategies as st
 
 from netassay.base.errors import CorruptCheckpoint, DomainError, NetassayError, ShapeError
 from netassay.sources.checkpoint.safetensors import Entry, SafetensorsFile
+from python.full import count
 from python.headers import BITS, Maker, repeated_names
 
 safetensors = pytest.importorskip("safetensors")
@@ -425,11 +423,11 @@ def of_ours(path: str) -> Answer | str:
 
 
 def test_generated_files_are_accepted_read_and_refused_as_by_the_package_but_for_duplicates() -> None:
-    count = int(os.environ.get("NETASSAY_TEST_HEADERS", "400"))
     seen: Counter[str] = Counter()
+    files = count(400, 20_000)
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
 
-        @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=files, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(st.randoms(use_true_random=False))
         def compare(random: Random) -> None:
             raw = Maker(random).file()

@@ -24,6 +24,7 @@ import pytest
 
 from netassay.base import files, statefile
 from netassay.base.errors import DTypeError, NetassayError, StateError
+from python.full import count
 
 pytestmark = pytest.mark.native
 
@@ -406,7 +407,7 @@ def script(body: str, *arguments: object) -> str:
     prelude = "import os, sys, signal, random, time\nimport numpy as np\nfrom netassay.base import files, statefile\n"
     program = prelude + "assert 'torch' not in sys.modules\n" + body
     command = [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -549,7 +550,7 @@ def test_a_kill_at_any_system_call_of_a_save_leaves_the_old_file_or_the_new_one(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_kills_at_random_moments_leave_a_whole_file_and_the_next_save_sweeps(path: Path) -> None:
-    script(CHILD + AT_RANDOM, path, os.environ.get("NETASSAY_TEST_KILLS", "40"))
+    script(CHILD + AT_RANDOM, path, str(count(40, 200)))
     assert leftovers(path.parent) == []
 
 

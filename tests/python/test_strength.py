@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError
 from netassay.network import Strengths, expected_fluctuation, fluctuation, layer_strength, strength
+from python.full import count
 from python.matrices import DTYPES, typed
 from reference import network as reference
 
@@ -202,7 +203,7 @@ def test_the_nodes_of_convolutions_are_their_channels() -> None:
 # ---- laws ----
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=count(40, 800), deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(0, 99))
 def test_the_order_of_units_orders_their_strengths_and_changes_no_fluctuation(widths: list[int], seed: int) -> None:
     weights, biases = chain(tuple(widths), seed)

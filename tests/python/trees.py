@@ -13,8 +13,9 @@ import numpy as np
 from hypothesis import settings
 
 from netassay import persistence as stem
+from python.full import count
 
-LAWS = settings(max_examples=80, deadline=None, derandomize=True)
+LAWS = settings(max_examples=count(80, 1600), deadline=None, derandomize=True)
 POWERS = [0.5, 1, 2, 3.5, 10]
 
 
