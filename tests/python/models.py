@@ -22,15 +22,6 @@ EXACT = 1e-10
 HIGH = 2e-6
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These tensors are too small for a second thread to pay; a test module imports this to have it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Mlp(nn.Module):
     """Three linear layers with dropout: 6 -> 16 -> 12 -> 4."""
 

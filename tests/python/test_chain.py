@@ -33,7 +33,7 @@ from netassay.sources import chain
 from netassay.sources.chain import ELEMENTWISE
 from netassay.verbs.weights import Interrupted
 from python.checkpoints import write
-from python.models import one_thread, seeded  # noqa: F401
+from python.models import seeded
 
 DATA = Path(__file__).parents[1] / "data"
 NAMES = ["first", "second", "third"]  # of stored()

@@ -25,7 +25,7 @@ from python.architectures import (
     resnet18,
 )
 from python.graphs import Cells, call_of, content, graph_of, into, names, ops, outputs, sizes
-from python.models import ConvNet, Encoder, Recurrent, Wrap, data, one_thread, tokens  # noqa: F401
+from python.models import ConvNet, Encoder, Recurrent, Wrap, data, tokens
 
 
 def test_a_plain_cnn_is_a_chain_of_its_modules_calls() -> None:

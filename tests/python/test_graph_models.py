@@ -16,7 +16,7 @@ import netassay
 from netassay import algebra, measure_structure
 from netassay.sources.traced.graph import trace
 from python.graphs import Functional, call_of, content, graph_of, into, names, ops, outputs, sizes
-from python.models import ConvNet, Mlp, Wrap, data, one_thread  # noqa: F401
+from python.models import ConvNet, Mlp, Wrap, data
 
 
 class Function(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from netassay.base.errors import DTypeError, ShapeError, UnsupportedLayout
 from python.architectures import DataDependent, Residual, SharedModules, TwoInputs, on_meta
 from python.graphs import Branching, Cells, content, graph_of, names, ops, outputs
-from python.models import ConvNet, Mlp, Recurrent, Wrap, data, one_thread  # noqa: F401
+from python.models import ConvNet, Mlp, Recurrent, Wrap, data
 
 DECISION = ("sum", "gt", "ne")  # how a branch on x.sum() > 1e9 looks in a recorded run
 

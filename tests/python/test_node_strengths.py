@@ -20,11 +20,7 @@ from netassay import NonFinite, ShapeError, UnsupportedLayout
 from netassay.network import FLAGS
 from python import architectures
 from python.jacobians import SIDES, assert_incoming, assert_outgoing, drawn, jacobian, mlp, names, near, strengths
-from python.models import (
-    ConvNet,
-    one_thread,  # noqa: F401
-    seeded,
-)
+from python.models import ConvNet, seeded
 
 # ---- chains ----
 

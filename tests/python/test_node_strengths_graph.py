@@ -22,10 +22,7 @@ from python.jacobians import (
     near,
     strengths,
 )
-from python.models import (
-    Wrap,
-    one_thread,  # noqa: F401
-)
+from python.models import Wrap
 
 
 def test_flattening_orders_nodes_by_channel_row_column() -> None:

@@ -22,7 +22,6 @@ from python.jacobians import (
     near,
     strengths,
 )
-from python.models import one_thread  # noqa: F401
 
 
 class Padded(nn.Module):

@@ -12,14 +12,7 @@ from torch import Tensor, nn
 import netassay as na
 from python import architectures
 from python.jacobians import assert_incoming, assert_outgoing, drawn, jacobian, near, strengths
-from python.models import (
-    Encoder,
-    Recurrent,
-    Wrap,
-    one_thread,  # noqa: F401
-    seeded,
-    tokens,
-)
+from python.models import Encoder, Recurrent, Wrap, seeded, tokens
 
 
 def test_max_pooling_is_listed_and_nothing_is_guessed_around_it() -> None:

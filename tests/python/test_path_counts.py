@@ -20,7 +20,6 @@ from netassay import algebra
 from netassay.sources.passes.counts import count_paths
 from netassay.sources.traced.graph import trace
 from python import architectures
-from python.models import one_thread  # noqa: F401
 
 IMAGE = (1, 3, 224, 224)
 

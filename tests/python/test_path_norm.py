@@ -20,7 +20,6 @@ from netassay import DomainError, NonFinite, UnsupportedLayout
 from netassay.sources.passes.norm.norm import path_norm as path_norm_of
 from netassay.sources.traced.graph import trace
 from python import architectures
-from python.models import one_thread  # noqa: F401
 from python.test_path_counts import WindowSum, of
 
 ORDERS = (1, 2, 1.5, 0.5)

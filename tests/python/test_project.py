@@ -17,20 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import netassay as na
-from python.models import (
-    ConvNet,
-    Encoder,
-    Mlp,
-    Recurrent,
-    Wrap,
-    data,
-    first,
-    one_thread,  # noqa: F401
-    recording,
-    rows_of,
-    seeded,
-    tokens,
-)
+from python.models import ConvNet, Encoder, Mlp, Recurrent, Wrap, data, first, recording, rows_of, seeded, tokens
 from reference import saturation as reference
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netassay import NonFinite, ShapeError, UnsupportedLayout, persistence, sample_persistence
-from python.models import ConvNet, Wrap, data, one_thread, seeded  # noqa: F401
+from python.models import ConvNet, Wrap, data, seeded
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "data" / "persistence.json").read_text())["witness"][0]
 OPTIONS: dict[str, dict[str, Any]] = {

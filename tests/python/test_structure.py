@@ -32,7 +32,7 @@ from python.architectures import (
     vgg16,
 )
 from python.graphs import Branching, Cells, Functional
-from python.models import ConvNet, Encoder, Mlp, Recurrent, Wrap, data, one_thread, tokens  # noqa: F401
+from python.models import ConvNet, Encoder, Mlp, Recurrent, Wrap, data, tokens
 
 
 def cost(model: nn.Module, example: Any, **options: Any) -> tuple[int, int]:

@@ -19,7 +19,6 @@ from netassay import Report, algebra, cli
 from netassay.algebra import Call, LayerGraph, Tensor
 from netassay.report.schema import schema
 from python import llama
-from python.models import one_thread  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 MODELS = """

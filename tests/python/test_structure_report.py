@@ -24,7 +24,7 @@ from netassay.report.show.text import render
 from netassay.saturation import Saturation
 from python import llama
 from python.architectures import Branches, Residual, SharedModules, TwoInputs, TwoOutputs
-from python.models import ConvNet, Encoder, Mlp, Wrap, data, one_thread, tokens  # noqa: F401
+from python.models import ConvNet, Encoder, Mlp, Wrap, data, tokens
 
 
 def tiny() -> Report:

@@ -16,18 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import netassay as na
 from netassay.saturation import effective_dimension, saturation
-from python.models import (
-    ConvNet,
-    Mlp,
-    Wrap,
-    assert_is_state_of,
-    data,
-    one_thread,  # noqa: F401
-    recording,
-    rows_of,
-    same_states,
-    seeded,
-)
+from python.models import ConvNet, Mlp, Wrap, assert_is_state_of, data, recording, rows_of, same_states, seeded
 
 pytestmark = pytest.mark.native
 

@@ -14,16 +14,7 @@ import torch
 from torch import nn
 
 import netassay as na
-from python.models import (
-    ConvNet,
-    Encoder,
-    Mlp,
-    Recurrent,
-    data,
-    one_thread,  # noqa: F401
-    seeded,
-    tokens,
-)
+from python.models import ConvNet, Encoder, Mlp, Recurrent, data, seeded, tokens
 from python.watching import child, counts
 
 

@@ -12,18 +12,7 @@ from torch import Tensor, nn
 
 import netassay as na
 from netassay.complexity import Switching
-from python.models import (
-    ConvNet,
-    Encoder,
-    Mlp,
-    Wrap,
-    data,
-    one_thread,  # noqa: F401
-    reasons,
-    recording,
-    seeded,
-    tokens,
-)
+from python.models import ConvNet, Encoder, Mlp, Wrap, data, reasons, recording, seeded, tokens
 from python.sums import ALL, COMPLEXITY, Sums, equal, inputs_of, same
 
 pytestmark = pytest.mark.native

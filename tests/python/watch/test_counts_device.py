@@ -8,14 +8,7 @@ import pytest
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    Mlp,
-    Recurrent,
-    data,
-    one_thread,  # noqa: F401
-    reasons,
-    seeded,
-)
+from python.models import Mlp, Recurrent, data, reasons, seeded
 from python.sums import COMPLEXITY, same
 
 pytestmark = pytest.mark.native

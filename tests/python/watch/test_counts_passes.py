@@ -18,12 +18,7 @@ from netassay.base import statefile
 from netassay.complexity import Switching
 from netassay.network import Distribution
 from netassay.sources.live import sites
-from python.models import (
-    data,
-    one_thread,  # noqa: F401
-    reasons,
-    seeded,
-)
+from python.models import data, reasons, seeded
 from python.sums import ALL, COMPLEXITY, Sums, inputs_of, same
 
 pytestmark = pytest.mark.native

@@ -11,11 +11,7 @@ import pytest
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    data,
-    one_thread,  # noqa: F401
-    seeded,
-)
+from python.models import data, seeded
 from python.sums import ALL, COMPLEXITY, Sums
 
 pytestmark = pytest.mark.native

@@ -10,14 +10,7 @@ from torch import Tensor, nn
 
 import netassay as na
 from netassay.sources.live import recorder
-from python.models import (
-    Mlp,
-    data,
-    equal,
-    one_thread,  # noqa: F401
-    same_states,
-    seeded,
-)
+from python.models import Mlp, data, equal, same_states, seeded
 from python.watching import Fails, counts
 
 

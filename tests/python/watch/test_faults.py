@@ -10,14 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    Mlp,
-    complaints,
-    data,
-    one_thread,  # noqa: F401
-    reasons,
-    seeded,
-)
+from python.models import Mlp, complaints, data, reasons, seeded
 from python.trainings import ALL
 
 

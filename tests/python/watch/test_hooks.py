@@ -10,17 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    Encoder,
-    Mlp,
-    assert_is_state_of,
-    complaints,
-    data,
-    one_thread,  # noqa: F401
-    reasons,
-    seeded,
-    tokens,
-)
+from python.models import Encoder, Mlp, assert_is_state_of, complaints, data, reasons, seeded, tokens
 from python.watching import counts, never_observed
 
 # --- hooks that cannot fire ---------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from python.models import (
     Wrap,
     assert_is_state_of,
     data,
-    one_thread,  # noqa: F401
     recording,
     rows_of,
     seeded,

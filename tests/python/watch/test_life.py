@@ -11,18 +11,7 @@ import torch
 from torch import nn
 
 import netassay as na
-from python.models import (
-    EXACT,
-    ConvNet,
-    Mlp,
-    assert_is_state_of,
-    data,
-    equal,
-    one_thread,  # noqa: F401
-    recording,
-    same_states,
-    seeded,
-)
+from python.models import EXACT, ConvNet, Mlp, assert_is_state_of, data, equal, recording, same_states, seeded
 from reference import saturation as reference
 
 pytestmark = pytest.mark.native

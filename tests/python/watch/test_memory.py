@@ -7,11 +7,7 @@ import torch
 from torch import nn
 
 import netassay as na
-from python.models import (
-    data,
-    one_thread,  # noqa: F401
-    reasons,
-)
+from python.models import data, reasons
 from python.watching import never_observed
 
 

@@ -7,16 +7,7 @@ import pytest
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    Mlp,
-    assert_is_state_of,
-    data,
-    one_thread,  # noqa: F401
-    recording,
-    same_states,
-    seeded,
-    tokens,
-)
+from python.models import Mlp, assert_is_state_of, data, recording, same_states, seeded, tokens
 
 
 def test_tied_weights_are_counted_once_by_storage_and_both_layers_are_measured() -> None:

@@ -22,7 +22,6 @@ from python.models import (
     assert_is_state_of,
     complaints,
     data,
-    one_thread,  # noqa: F401
     recording,
     seeded,
     tokens,

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    data,
-    one_thread,  # noqa: F401
-)
+from python.models import data
 
 
 class Spoil(nn.Module):

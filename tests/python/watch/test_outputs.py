@@ -12,15 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    Mlp,
-    Wrap,
-    assert_is_state_of,
-    data,
-    equal,
-    one_thread,  # noqa: F401
-    reasons,
-)
+from python.models import Mlp, Wrap, assert_is_state_of, data, equal, reasons
 from python.watching import never_observed
 
 

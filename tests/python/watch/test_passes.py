@@ -11,16 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import netassay as na
-from python.models import (
-    ConvNet,
-    Mlp,
-    assert_is_state_of,
-    complaints,
-    data,
-    one_thread,  # noqa: F401
-    same_states,
-    seeded,
-)
+from python.models import ConvNet, Mlp, assert_is_state_of, complaints, data, same_states, seeded
 from python.watching import counts, never_observed
 
 

@@ -10,15 +10,7 @@ import torch
 from torch import nn
 
 import netassay as na
-from python.models import (
-    ConvNet,
-    Mlp,
-    data,
-    equal,
-    one_thread,  # noqa: F401
-    same_states,
-    seeded,
-)
+from python.models import ConvNet, Mlp, data, equal, same_states, seeded
 
 
 def passes(model: nn.Module, seeds: range) -> None:

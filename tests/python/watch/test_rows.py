@@ -10,16 +10,7 @@ import torch
 from torch import nn
 
 import netassay as na
-from python.models import (
-    Encoder,
-    Mlp,
-    assert_is_state_of,
-    data,
-    one_thread,  # noqa: F401
-    recording,
-    seeded,
-    tokens,
-)
+from python.models import Encoder, Mlp, assert_is_state_of, data, recording, seeded, tokens
 from reference import saturation as reference
 
 pytestmark = pytest.mark.native

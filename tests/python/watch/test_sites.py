@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 
 from netassay.sources.live import sites
 from netassay.sources.live.sites import Site
-from python.models import ConvNet, Encoder, Mlp, Recurrent, Wrap, data, one_thread, seeded, tokens  # noqa: F401
+from python.models import ConvNet, Encoder, Mlp, Recurrent, Wrap, data, seeded, tokens
 
 
 class Seen:

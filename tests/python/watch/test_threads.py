@@ -15,15 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import (
-    Mlp,
-    assert_is_state_of,
-    complaints,
-    data,
-    one_thread,  # noqa: F401
-    recording,
-    seeded,
-)
+from python.models import Mlp, assert_is_state_of, complaints, data, recording, seeded
 from python.watching import Fails, counts
 
 
