@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netassay.complexity import Switching, complexity
+from python.devices import on
 from python.switching import (
     CLOSE,
     DTYPES,
@@ -45,11 +46,11 @@ pytestmark = pytest.mark.native
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rule", "thresholds", "options"), RULES)
 def test_every_rule_is_the_references_in_every_format(
-    rule: str, thresholds: tuple[float, ...], options: dict[str, Any], dtype: str
+    device: str, rule: str, thresholds: tuple[float, ...], options: dict[str, Any], dtype: str
 ) -> None:
     for shape in ((5, 3), (1, 4), (4, 3, 5), (3, 2, 4, 7), (2, 3, 2, 3, 3)):
         x, values = typed(numbers(shape), dtype)
-        got = complexity(x, rule=rule, **options)
+        got = complexity(on(device, x), rule=rule, **options)
         assert_counts(got, reference.states(values, thresholds), len(thresholds) + 1)
         assert (got.zeros, got.nans) == ((values == 0).sum(), np.isnan(values).sum())
         assert got.thresholds == thresholds
@@ -61,13 +62,13 @@ def test_sign_rules_count_alike() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_any_number_of_units_positions_and_samples_is_counted_once(dtype: str) -> None:
+def test_any_number_of_units_positions_and_samples_is_counted_once(device: str, dtype: str) -> None:
     for size in SIZES:
         for shape in ((size, 3), (3, size), (2, 3, size), (2, size, 3), (size, 2, 3), (2, size, size)):
             x, values = typed(numbers(shape, 1), dtype)
             z = reference.states(values, (0.0,))
             for x_given in (x, channels_last(x)):
-                got = complexity(x_given)
+                got = complexity(on(device, x_given))
                 assert np.array_equal(got.shares[1], np.moveaxis(z, 1, 0).reshape(shape[1], -1).mean(axis=1))
                 assert (got.zeros, got.nans) == ((values == 0).sum(), np.isnan(values).sum())
                 assert got.position_bits is not None
@@ -76,15 +77,17 @@ def test_any_number_of_units_positions_and_samples_is_counted_once(dtype: str) -
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 @pytest.mark.parametrize("rule", ["relu", "relu6"])
-def test_any_strides_describe_the_same_numbers(rule: str, dtype: str) -> None:
+def test_any_strides_describe_the_same_numbers(device: str, rule: str, dtype: str) -> None:
     for shape in ((6, 9), (3, 17, 5), (4, 5, 6, 7), (2, 70, 3, 40)):
         x = numbers(shape).astype(dtype)
         expected = bits(fed(x, rule=rule))
         for name, x_given in memories(x):
-            assert bits(fed(x_given, rule=rule)) == expected, f"{shape}, {name}"
+            assert bits(fed(on(device, x_given), rule=rule)) == expected, f"{shape}, {name}"
             if len(shape) > 2:
                 last = np.moveaxis(x_given, 1, -1)
-                assert bits(fed(last, rule=rule, layout="channels_last")) == expected, f"{shape}, {name}, last"
+                assert bits(fed(on(device, last), rule=rule, layout="channels_last")) == expected, (
+                    f"{shape}, {name}, last"
+                )
 
 
 def test_a_broadcast_sample_counts_as_often_as_it_is_there() -> None:
@@ -107,7 +110,7 @@ def test_every_leading_axis_of_rows_is_samples() -> None:
 
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_maxpool_is_the_references(dtype: str, ceil_mode: bool) -> None:
+def test_maxpool_is_the_references(device: str, dtype: str, ceil_mode: bool) -> None:
     x, values = typed(numbers((3, 2, 7, 8)), dtype)
     for kernel, stride, padding, dilation in (
         ((2, 2), (2, 2), (0, 0), (1, 1)),
@@ -116,20 +119,20 @@ def test_maxpool_is_the_references(dtype: str, ceil_mode: bool) -> None:
         ((1, 1), (2, 2), (0, 0), (1, 1)),  # one place, as feature pyramids end
     ):
         window = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-        got = complexity(x, rule="maxpool", ceil_mode=ceil_mode, **window)
+        got = complexity(on(device, x), rule="maxpool", ceil_mode=ceil_mode, **window)
         place, nan = reference.argmax(values, kernel, stride, padding, dilation, ceil_mode)
         assert_counts(got, place, math.prod(kernel))
         assert got.nans == nan.sum()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_maxpool_of_any_number_of_units_is_the_references_in_any_memory(dtype: str) -> None:
+def test_maxpool_of_any_number_of_units_is_the_references_in_any_memory(device: str, dtype: str) -> None:
     """Also of more windows than counters stay near at a time."""
     for shape, kernel in (((2, 1, 5, 5), 3), ((2, 33, 4, 4), 2), ((1, 64, 14, 14), 3), ((2, 70, 3, 3), 2)):
         x = numbers(shape).astype(dtype)
         place, nan = reference.argmax(x, (kernel, kernel), (1, 1), (1, 1), (1, 1), False)
         for x_given in (x, channels_last(x), x[:, ::-1].copy()[:, ::-1]):
-            state = fed(x_given, rule="maxpool", kernel_size=kernel, stride=1, padding=1)
+            state = fed(on(device, x_given), rule="maxpool", kernel_size=kernel, stride=1, padding=1)
             counts = state.counts()
             for k in range(1, kernel**2):
                 assert np.array_equal(counts["position"][k - 1].ravel(), (place == k).sum(axis=0).ravel())
@@ -169,14 +172,14 @@ def test_options_may_be_numpys_or_torchs() -> None:
         json.dumps(Switching(**rule, **given_options).config())
 
 
-def test_labels_and_units_share_the_references_information() -> None:
+def test_labels_and_units_share_the_references_information(device: str) -> None:
     g = np.random.default_rng(5)
     for shape in ((40, 6), (40, 3, 4)):
         labels = g.integers(0, 3, len(numbers(shape)))
         x = numbers(shape) + labels.reshape(-1, *[1] * (len(shape) - 1))
         for rule, thresholds in (("relu", (0.0,)), ("relu6", (0.0, 6.0))):
             for x_given in (x, channels_last(x)):
-                got = complexity(x_given, labels, rule=rule, classes=4)
+                got = complexity(on(device, x_given), labels, rule=rule, classes=4)
                 z = reference.states(x, thresholds)
                 expected = reference.label_information(z, labels, len(thresholds) + 1)
                 assert got.label_information is not None

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from netassay.complexity import Switching, complexity
+from python.devices import on
 from python.switching import DTYPES, assert_sums, bits, channels_last, fed, memories, numbers, same_counts, typed
 
 pytestmark = pytest.mark.native
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_means_and_variances_are_the_references_in_every_format(dtype: str) -> None:
+def test_means_and_variances_are_the_references_in_every_format(device: str, dtype: str) -> None:
     for shape in ((5, 3), (1, 4), (33, 70), (4, 3, 5), (3, 2, 4, 19), (2, 33, 3, 3)):
         x, values = typed(numbers(shape, 2), dtype)
         for x_given in (x, channels_last(x)):
             state = Switching(rule="relu6", sums=True)
-            pooled = state.update(x_given, pooled=True)
+            pooled = state.update(on(device, x_given), pooled=True)
             got = state.result()
             assert_sums(got, values)
             same_counts(got, complexity(x_given, rule="relu6"))

@@ -25,6 +25,7 @@ import pytest
 import netassay as na
 from netassay import persistence as stem
 from netassay.base.arrays import View
+from python.devices import on
 from python.matrices import DTYPES, Typed, make, scipy_tree, typed
 from reference import persistence as reference
 
@@ -50,8 +51,10 @@ def tolerance(weights: list[np.ndarray], double: bool) -> float:
     return float(far * (2.0**-52 * (8 + max(w.size for w in weights)) if double else 2.0**-21))
 
 
-def assert_parity(weights: list[Typed], standardize: bool, rescale: bool, p: float = 2) -> None:
-    got = stem.deep_graph_persistence([w.given for w in weights], standardize=standardize, rescale=rescale, p=p)
+def assert_parity(device: str, weights: list[Typed], standardize: bool, rescale: bool, p: float = 2) -> None:
+    got = stem.deep_graph_persistence(
+        [on(device, w.given) for w in weights], standardize=standardize, rescale=rescale, p=p
+    )
     values = [w.values.astype(np.float64) for w in weights]
     *_, peak, tree = reference.deep_graph_persistence(values, standardize, rescale, p)
     away = tolerance(values, any(is_double(w.given) for w in weights)) if standardize else 0.0
@@ -103,11 +106,11 @@ def network(seed: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("first", range(0, 3000, 500))
-def test_linear_time_equals_the_explicit_product_on_small_networks(first: int) -> None:
+def test_linear_time_equals_the_explicit_product_on_small_networks(device: str, first: int) -> None:
     for seed in range(first, first + 500):
         weights = [Typed(w, w) for w in network(seed)]
         for standardize, rescale in OPTIONS:
-            assert_parity(weights, standardize, rescale)
+            assert_parity(device, weights, standardize, rescale)
 
 
 def test_the_small_networks_have_every_difficulty() -> None:
@@ -129,28 +132,32 @@ def test_the_small_networks_have_every_difficulty() -> None:
     [*((d,) * 3 for d in DTYPES), ("bfloat16", "float64", "int8"), ("float16", "uint8", "float8_e5m2")],
     ids=lambda dtypes: "-".join(dict.fromkeys(dtypes)),
 )
-def test_every_format_and_mixture_agrees_with_the_reference(dtypes: tuple[str, ...], standardize: bool) -> None:
+def test_every_format_and_mixture_agrees_with_the_reference(
+    device: str, dtypes: tuple[str, ...], standardize: bool
+) -> None:
     for seed, dims in enumerate([(1, 1, 1, 1), (7, 5, 6, 3), (17, 33, 16, 15)]):
         for kind in ("normal", "cauchy", "half zero", "constant", "one-hot"):
             sides = zip(dtypes, dims[1:], dims, strict=False)
             weights = [typed(make(kind, m, n, seed) * (9 if d.endswith("int8") else 1), d) for d, m, n in sides]
-            assert_parity(weights, standardize, True)
+            assert_parity(device, weights, standardize, True)
 
 
 @pytest.mark.parametrize("kind", ["normal", "integers, many ties", "2 % dense", "dead rows and columns", "many blocks"])
 @pytest.mark.parametrize("dims", [(260, 210, 230), (300, 3, 250), (2, 400, 170, 1), (200, 180, 160, 140)], ids=str)
-def test_layers_large_enough_for_other_algorithms_agree_with_scipy(dims: tuple[int, ...], kind: str) -> None:
+def test_layers_large_enough_for_other_algorithms_agree_with_scipy(
+    device: str, dims: tuple[int, ...], kind: str
+) -> None:
     weights = chain(*dims, kind=kind)
-    got = stem.deep_graph_persistence(weights, standardize=False, rescale=False)
+    got = stem.deep_graph_persistence([on(device, w) for w in weights], standardize=False, rescale=False)
     tree = scipy_tree(reference.bottlenecks(weights)) / max(np.abs(w).max() for w in weights)
     assert got.weights.tobytes() == tree.tobytes()
 
 
 @pytest.mark.parametrize("p", [0.5, 1, 2, 3.5, 10])
-def test_every_power_agrees_with_the_reference(p: float) -> None:
+def test_every_power_agrees_with_the_reference(device: str, p: float) -> None:
     for seed in range(40):
         for standardize, rescale in OPTIONS:
-            assert_parity([Typed(w, w) for w in network(seed)], standardize, rescale, p)
+            assert_parity(device, [Typed(w, w) for w in network(seed)], standardize, rescale, p)
 
 
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -195,8 +202,9 @@ def mlp(dims: list[int], seed: int, dtype: str) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("entry", DATA["mlp"], ids=lambda e: "-".join(map(str, e["dims"])))
-def test_the_published_values_hold(entry: dict[str, Any]) -> None:
-    weights, code = mlp(entry["dims"], entry["seed"], entry["dtype"]), entry["dgp_code"]
+def test_the_published_values_hold(device: str, entry: dict[str, Any]) -> None:
+    weights = [on(device, w) for w in mlp(entry["dims"], entry["seed"], entry["dtype"])]
+    code = entry["dgp_code"]
     within = 1e-14 if entry["dtype"] == "float64" else 2e-6
     exact = stem.deep_graph_persistence(weights)
     assert exact.total == pytest.approx(code["dnp_exact"], rel=within)

@@ -19,6 +19,7 @@ import pytest
 import netassay as na
 from netassay import persistence as stem
 from netassay.base.arrays import View
+from python.devices import on
 from python.matrices import DTYPES, make, typed
 from reference import persistence as reference
 
@@ -99,10 +100,10 @@ def test_no_published_vector_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(k for k in FLAGS if o[k]) or "plain")
-def test_every_sample_agrees_with_the_reference(options: dict[str, bool]) -> None:
+def test_every_sample_agrees_with_the_reference(device: str, options: dict[str, bool]) -> None:
     for seed in range(60):
         weights, inputs = forward(seed)
-        got = stem.sample_persistence(weights, inputs, **options)
+        got = stem.sample_persistence([on(device, w) for w in weights], [on(device, x) for x in inputs], **options)
         for i, vector in enumerate(got):
             xs = [x[i] for x in inputs]
             expected = reference.sample_persistence(weights, xs, **options)

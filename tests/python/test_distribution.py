@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from netassay.base.errors import DomainError, DTypeError, NetassayError, StateError, TooFewRows
 from netassay.network import Distribution, Values
 from netassay.network.links import QUANTILES
+from python.devices import on
 from python.full import count
 from python.moments import run_alone
 from reference import network as reference
@@ -94,10 +95,10 @@ def assert_is(got: Values, x: np.ndarray, exact: bool = False) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_are_the_references(dtype: str, kind: str) -> None:
+def test_values_are_the_references(device: str, dtype: str, kind: str) -> None:
     for n in (1, 2, 3, 15, 16, 17, 33, 97, 1030):
         x = make(kind, n).astype(dtype)
-        assert_is(of(x).result(), x)
+        assert_is(of(on(device, x)).result(), x)
 
 
 def test_bfloat16_alone_is_counted_number_by_number_and_beside_other_formats_is_not() -> None:
@@ -153,13 +154,13 @@ def test_no_values_change_nothing() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [3, 1000, 40_000])
-def test_nan_and_infinity_are_left_out_and_counted(dtype: str, n: int) -> None:
+def test_nan_and_infinity_are_left_out_and_counted(device: str, dtype: str, n: int) -> None:
     x = make("normal", n).astype(dtype)
     places = np.random.default_rng(1).choice(n, max(1, n // 100), replace=False)
     x[places] = np.resize([np.nan, np.inf, -np.inf], len(places))
     kept = x[np.isfinite(x)]
     for threads in (1, 3):
-        state, without = of(x, threads=threads), of(kept)
+        state, without = of(on(device, x), threads=threads), of(kept)
         assert state.nonfinite == n - kept.size
         assert state.result().flags == ("nonfinite",)
         tensors = state.tensors()

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 import netassay as na
 from netassay import _core
 from netassay.base.arrays import View, weight_view
+from python.devices import on
 from python.full import count
 from python.matrices import DTYPES, KINDS, Typed, assert_spans, eight_bits, make, scipy_tree, typed
 
@@ -41,8 +42,8 @@ def case(kind: str, m: int, n: int, dtype: str, seed: int = 0) -> tuple[Typed, n
     return w, scipy_tree(w.values)
 
 
-def assert_is_the_tree(w: Typed, expected: np.ndarray, method: str) -> None:
-    weights, ends, row_max, col_max = spanned(w.given, method)
+def assert_is_the_tree(w: Typed, expected: np.ndarray, method: str, device: str = "host") -> None:
+    weights, ends, row_max, col_max = spanned(on(device, w.given), method)
     assert np.array_equal(weights, expected)
     assert_spans(w.values, weights, ends)
     assert np.array_equal(row_max, np.abs(w.values).max(axis=1))
@@ -54,39 +55,39 @@ def assert_is_the_tree(w: Typed, expected: np.ndarray, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_method_finds_the_tree_that_scipy_finds(kind: str, method: str) -> None:
+def test_every_method_finds_the_tree_that_scipy_finds(device: str, kind: str, method: str) -> None:
     for (m, n), dtype in itertools.product(SMALL + FILTERED, ["float64", "float32"]):
-        assert_is_the_tree(*case(kind, m, n, dtype), method)
+        assert_is_the_tree(*case(kind, m, n, dtype), method, device)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_format_has_the_tree_of_its_values(dtype: str, method: str) -> None:
+def test_every_format_has_the_tree_of_its_values(device: str, dtype: str, method: str) -> None:
     for kind in ("normal", "cauchy", "half zero", "dead rows and columns", "many blocks, faintly joined", "levels"):
         for m, n in ((1, 1), (17, 3), (31, 130), (129, 97)):
-            assert_is_the_tree(*case(kind, m, n, dtype), method)
+            assert_is_the_tree(*case(kind, m, n, dtype), method, device)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("m", "n"), [(500, 500), (512, 701), (700, 64)])
-def test_matrices_of_hundreds_of_rows_and_columns_have_scipys_tree(m: int, n: int, method: str) -> None:
+def test_matrices_of_hundreds_of_rows_and_columns_have_scipys_tree(device: str, m: int, n: int, method: str) -> None:
     for kind in ("normal", "cauchy", "integers, many ties", "0.1 % dense", "dead rows and columns", "levels"):
-        assert_is_the_tree(*case(kind, m, n, "float32"), method)
+        assert_is_the_tree(*case(kind, m, n, "float32"), method, device)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "block" in kind])
-def test_blocks_that_are_hardly_joined_are_read_again_and_joined(kind: str, method: str) -> None:
+def test_blocks_that_are_hardly_joined_are_read_again_and_joined(device: str, kind: str, method: str) -> None:
     for m, n, dtype in ((500, 520, "float32"), (450, 600, "float64"), (400, 400, "bfloat16"), (300, 350, "int8")):
-        assert_is_the_tree(*case(kind, m, n, dtype), method)
+        assert_is_the_tree(*case(kind, m, n, dtype), method, device)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("m", "n"), [(1, 5000), (5000, 1), (4, 3000), (3000, 4), (2, 4099), (40, 2000)])
-def test_skinny_matrices_have_scipys_tree(m: int, n: int, method: str) -> None:
+def test_skinny_matrices_have_scipys_tree(device: str, m: int, n: int, method: str) -> None:
     for kind in ("normal", "2 % dense", "integers, many ties", "levels", "two blocks, faintly joined"):
         for dtype in ("float32", "uint8"):
-            assert_is_the_tree(*case(kind, m, n, dtype), method)
+            assert_is_the_tree(*case(kind, m, n, dtype), method, device)
 
 
 @pytest.mark.parametrize("method", METHODS)

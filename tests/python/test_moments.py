@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import netassay as na
+from python.devices import on
 from python.full import count
 from python.moments import (
     DTYPES,
@@ -39,49 +40,51 @@ pytestmark = pytest.mark.native
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_any_number_of_rows_agrees_with_the_reference(dtype: str, precision: str) -> None:
+def test_any_number_of_rows_agrees_with_the_reference(device: str, dtype: str, precision: str) -> None:
     for n in SIZES:
         given_x, x = typed(rows(n, 5), dtype)
-        assert_close(moments(given_x, precision=precision), x, tolerance(dtype, precision, n))
+        assert_close(moments(on(device, given_x), precision=precision), x, tolerance(dtype, precision, n))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_any_width_agrees_with_the_reference(dtype: str, precision: str) -> None:
+def test_any_width_agrees_with_the_reference(device: str, dtype: str, precision: str) -> None:
     for d in WIDTHS:
         for n in (3, 97, 1100):
             given_x, x = typed(rows(n, d), dtype)
-            assert_close(moments(given_x, precision=precision), x, tolerance(dtype, precision, n))
+            assert_close(moments(on(device, given_x), precision=precision), x, tolerance(dtype, precision, n))
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "lognormal", "cauchy", "constant", "one-hot"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_any_distribution_agrees_with_the_reference(dtype: str, precision: str, distribution: str) -> None:
+def test_any_distribution_agrees_with_the_reference(device: str, dtype: str, precision: str, distribution: str) -> None:
     for n, d in ((17, 33), (1500, 20)):
         given_x, x = typed(rows(n, d, distribution), dtype)
-        assert_close(moments(given_x, precision=precision), x, tolerance(dtype, precision, n))
+        assert_close(moments(on(device, given_x), precision=precision), x, tolerance(dtype, precision, n))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_many_batches_agree_with_the_reference_on_all_rows(dtype: str) -> None:
+def test_many_batches_agree_with_the_reference_on_all_rows(device: str, dtype: str) -> None:
     parts = [typed(rows(n, 19, seed=n), dtype) for n in (1, 700, 2, 1024, 33, 300)]
     x = np.concatenate([p[1] for p in parts])
-    assert_close(moments(*(p[0] for p in parts)), x, tolerance(dtype, "high", len(x)))
+    assert_close(moments(*(on(device, p[0]) for p in parts)), x, tolerance(dtype, "high", len(x)))
 
 
-def test_batches_of_several_dtypes_add_up_in_one_state() -> None:
+def test_batches_of_several_dtypes_add_up_in_one_state(device: str) -> None:
     parts = [typed(rows(n, 12, seed=n), dtype) for n, dtype in zip((50, 300, 900, 40), DTYPES, strict=True)]
     x = np.concatenate([p[1] for p in parts])
-    assert_close(moments(*(p[0] for p in parts)), x, tolerance("bfloat16", "high", len(x)))
+    assert_close(moments(*(on(device, p[0]) for p in parts)), x, tolerance("bfloat16", "high", len(x)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("power", [-70, 70])
-def test_finite_values_whose_squares_leave_the_range_of_float32_are_no_matter(dtype: str, power: int) -> None:
+def test_finite_values_whose_squares_leave_the_range_of_float32_are_no_matter(
+    device: str, dtype: str, power: int
+) -> None:
     x = np.ldexp(rows(1100, 9), power)
     given_x, x = typed(x, dtype)
-    assert_close(moments(given_x), x, tolerance(dtype, "high", len(x)))
+    assert_close(moments(on(device, given_x)), x, tolerance(dtype, "high", len(x)))
 
 
 # Known answers

@@ -13,6 +13,7 @@ from netassay.base.arrays import View
 from netassay.base.errors import DomainError, DTypeError, NonFinite, ShapeError
 from netassay.network import grid, link_weights, sums, survey
 from netassay.network.links import QUANTILES
+from python.devices import on
 from python.links import (
     EPSILON,
     EXACT,
@@ -37,18 +38,18 @@ pytestmark = pytest.mark.native
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_statistics_are_the_references(dtype: str, kind: str) -> None:
+def test_statistics_are_the_references(device: str, dtype: str, kind: str) -> None:
     for m, n in SIZES:
         w, x = given(kind, dtype, m, n)
-        assert_statistics(link_weights(w), x, dtype in EXACT)
+        assert_statistics(link_weights(on(device, w)), x, dtype in EXACT)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_sums_are_the_references(dtype: str, kind: str) -> None:
+def test_sums_are_the_references(device: str, dtype: str, kind: str) -> None:
     for m, n in SIZES:
         w, x = given(kind, dtype, m, n)
-        assert_sums(sums(w), x)
+        assert_sums(sums(on(device, w)), x)
 
 
 def layouts(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -67,13 +68,13 @@ def layouts(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int8"])
-def test_any_strides_describe_the_same_weights(dtype: str) -> None:
+def test_any_strides_describe_the_same_weights(device: str, dtype: str) -> None:
     for m, n in ((7, 33), (300, 5), (5, 300), (40, 1100)):
         w, x = given("normal", dtype, m, n)
         plain = w.array if isinstance(w, View) else w
         expected = link_weights(w)
         for name, y in layouts(plain):
-            turned = View(y, dtype)
+            turned = on(device, View(y, dtype))
             got = link_weights(turned)
             assert (got.density == expected.density).all(), name
             assert (got.quantiles == expected.quantiles).all(), name
@@ -86,17 +87,17 @@ def test_any_strides_describe_the_same_weights(dtype: str) -> None:
                 assert (np.abs(getattr(found, what) - near) <= 2 * (m + n) * EPSILON * size.sum(axis)).all(), name
 
 
-def test_a_matrix_of_many_tiles_agrees_with_numpy() -> None:
+def test_a_matrix_of_many_tiles_agrees_with_numpy(device: str) -> None:
     for shape in ((1500, 1100), (3, 40_000), (40_000, 3), (1, 70_001)):
         x = make("normal", *shape).astype(np.float32)
-        got, y = link_weights(x), x.astype(np.float64)
+        got, y = link_weights(on(device, x)), x.astype(np.float64)
         d = y - y.mean()
         expected = y.mean(), y.var(), (d**3).mean() / y.std() ** 3, (d**4).mean() / y.var() ** 2 - 3
         found = (got.mean, got.variance, got.skewness, got.kurtosis)
         assert np.abs(np.subtract(found, expected)).max() <= 1e-12
         assert got.density.sum() == x.size
         assert np.abs(got.quantiles / np.quantile(y, QUANTILES) - 1)[[0, 1, 2, 4, 5, 6]].max() <= 2.0**-7
-        s = sums(x)
+        s = sums(on(device, x))
         for axis, total, squares in ((1, s.row_sum, s.row_square), (0, s.column_sum, s.column_square)):
             assert np.abs(total - y.sum(axis)).max() <= 1e-9
             assert np.abs(squares - (y * y).sum(axis)).max() <= 1e-9

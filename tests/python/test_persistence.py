@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import netassay as na
 from netassay import persistence as stem
 from netassay.base.arrays import View
+from python.devices import on
 from python.matrices import DTYPES, FLOATS, KINDS, Typed, make, typed
 from python.trees import LAWS, POWERS, close, divided, same, tolerance
 from reference import persistence as reference
@@ -33,8 +34,8 @@ SIZES = [(1, 1), (1, 2), (2, 1), (3, 15), (16, 17), (31, 33), (97, 2), (70, 64)]
 # Parity with the reference
 
 
-def assert_parity(w: Typed, scale: float | None, p: float, essential: bool) -> None:
-    got = stem.neural_persistence(w.given, scale=scale, p=p, essential=essential)
+def assert_parity(device: str, w: Typed, scale: float | None, p: float, essential: bool) -> None:
+    got = stem.neural_persistence(on(device, w.given), scale=scale, p=p, essential=essential)
     total, normalized = reference.neural_persistence(w.values, scale, p, essential)
     s = np.abs(w.values).max() if scale is None else scale
     assert close(got.total, total, p)
@@ -50,21 +51,21 @@ def assert_parity(w: Typed, scale: float | None, p: float, essential: bool) -> N
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["uniform", "lognormal", "cauchy", "constant", "one-hot", "all zero", "half zero"])
-def test_every_format_and_distribution_agrees_with_the_reference(kind: str, dtype: str) -> None:
+def test_every_format_and_distribution_agrees_with_the_reference(device: str, kind: str, dtype: str) -> None:
     for m, n in SIZES:
         w = typed(make(kind, m, n) * (9 if dtype.endswith("int8") else 1), dtype)
-        assert_parity(w, None, 2, True)
+        assert_parity(device, w, None, 2, True)
 
 
 @pytest.mark.parametrize("essential", [True, False])
 @pytest.mark.parametrize("p", POWERS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_power_and_scale_agrees_with_the_reference(dtype: str, p: float, essential: bool) -> None:
+def test_every_power_and_scale_agrees_with_the_reference(device: str, dtype: str, p: float, essential: bool) -> None:
     for m, n in ((1, 1), (5, 3), (33, 17)):
         w = typed(make("normal", m, n) * 10, dtype)
         most = float(np.abs(w.values).max())
         for scale in (None, most, 1.5 * most, 1000.0 * most):
-            assert_parity(w, scale, p, essential)
+            assert_parity(device, w, scale, p, essential)
 
 
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -29,7 +29,7 @@ from reference import saturation as reference
 F64 = torch.float64
 
 
-DEVICES = [
+PLACES = [
     "cpu",
     pytest.param(
         "cuda",
@@ -44,19 +44,19 @@ def bar(precision: str, dtype: torch.dtype) -> float:
     return EXACT if precision == "exact" or dtype == torch.float64 else HIGH
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("precision", ["high", "exact"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shift", [0.0, 100.0])
 def test_a_devices_state_is_that_of_moments_within_the_bar(
-    device: str, precision: str, dtype: torch.dtype, shift: float
+    place: str, precision: str, dtype: torch.dtype, shift: float
 ) -> None:
-    there = DeviceMoments(5, torch.device(device), precision)
+    there = DeviceMoments(5, torch.device(place), precision)
     here = na.Moments(5, precision=precision)
     rows = []
     for seed, size in enumerate((7, 1, 2000, 3, 500)):
         x = (data(size, 5, seed=seed, dtype=F64) * torch.arange(1, 6) + shift).to(dtype)
-        there.update(x.to(device), layout="rows", rows=None)
+        there.update(x.to(place), layout="rows", rows=None)
         here.update(x)
         rows.append(x.double().numpy())
     state = there.to_moments()
@@ -66,12 +66,12 @@ def test_a_devices_state_is_that_of_moments_within_the_bar(
     assert np.linalg.norm(state.scatter - here.scatter) <= tolerance * np.linalg.norm(here.scatter)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_devices_state_does_not_depend_on_torchs_default_dtype(device: str) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_a_devices_state_does_not_depend_on_torchs_default_dtype(place: str) -> None:
     def run() -> DeviceMoments:
-        state = DeviceMoments(5, torch.device(device), "high")
+        state = DeviceMoments(5, torch.device(place), "high")
         for seed in range(3):
-            state.update(data(50 + seed, 5, seed=seed).to(device), layout="rows", rows=None)
+            state.update(data(50 + seed, 5, seed=seed).to(place), layout="rows", rows=None)
         return state
 
     expected, before = run(), torch.get_default_dtype()
@@ -84,29 +84,29 @@ def test_a_devices_state_does_not_depend_on_torchs_default_dtype(device: str) ->
     assert torch.equal(state.scatter, expected.scatter)
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fmt", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_a_device_reads_channels_first_takes_a_subset_and_leaves_out_what_is_not_finite(
-    device: str, fmt: torch.memory_format
+    place: str, fmt: torch.memory_format
 ) -> None:
     x = data(6, 4, 5, 3).to(memory_format=fmt)
     x[2, 1, 4, 0], x[5, 0, 0, 2] = float("nan"), float("inf")
-    there = DeviceMoments(4, torch.device(device), "exact")
+    there = DeviceMoments(4, torch.device(place), "exact")
     everything = reference.rows(x.double().numpy(), "channels_first")
-    there.update(x.to(device), layout="channels_first", rows=None)
+    there.update(x.to(place), layout="channels_first", rows=None)
     some = np.arange(3, 90, 7)
-    there.update(x.to(device), layout="channels_first", rows=some)
+    there.update(x.to(place), layout="channels_first", rows=some)
     both = np.concatenate([everything, everything[some]])
     state = there.to_moments()
     assert_is_state_of(state, both)
     assert state.nonfinite == len(both) - state.count > 0
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_devices_empty_state_and_one_of_nothing_finite_come_back_empty(device: str) -> None:
-    there = DeviceMoments(3, torch.device(device), "high")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_devices_empty_state_and_one_of_nothing_finite_come_back_empty(place: str) -> None:
+    there = DeviceMoments(3, torch.device(place), "high")
     assert there.to_moments().count == 0
-    there.update(torch.full((4, 3), float("nan"), device=device), layout="rows", rows=None)
+    there.update(torch.full((4, 3), float("nan"), device=place), layout="rows", rows=None)
     state = there.to_moments()
     assert (state.count, state.nonfinite) == (0, 4)
     assert not state.scatter.any()
@@ -114,16 +114,16 @@ def test_a_devices_empty_state_and_one_of_nothing_finite_come_back_empty(device:
     assert_is_state_of(state, data(5, 3).double().numpy(), HIGH)
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("seed", range(5))
-def test_devices_states_merge_in_any_order(device: str, seed: int) -> None:
+def test_devices_states_merge_in_any_order(place: str, seed: int) -> None:
     generator = np.random.default_rng(seed)
     rows = data(1000, 4, seed=seed, dtype=F64) * torch.tensor([1.0, 2, 3, 4]) + 1e3
     cuts = np.sort(generator.integers(0, 1001, 9))
     parts = []
     for part in torch.tensor_split(rows, torch.from_numpy(cuts)):
-        state = DeviceMoments(4, torch.device(device), "exact")
-        state.update(part.to(device), layout="rows", rows=None)
+        state = DeviceMoments(4, torch.device(place), "exact")
+        state.update(part.to(place), layout="rows", rows=None)
         parts.append(state)
     while len(parts) > 1:
         other = parts.pop(int(generator.integers(len(parts))))
@@ -131,14 +131,14 @@ def test_devices_states_merge_in_any_order(device: str, seed: int) -> None:
     assert_is_state_of(parts[0].to_moments(), rows.numpy())
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_devices_state_goes_to_the_host_and_back_and_continues_bit_for_bit(device: str) -> None:
-    straight, there = (DeviceMoments(4, torch.device(device), "high") for _ in range(2))
+@pytest.mark.parametrize("place", PLACES)
+def test_a_devices_state_goes_to_the_host_and_back_and_continues_bit_for_bit(place: str) -> None:
+    straight, there = (DeviceMoments(4, torch.device(place), "high") for _ in range(2))
     for seed in range(4):
-        x = data(50, 4, seed=seed).to(device)
+        x = data(50, 4, seed=seed).to(place)
         straight.update(x, layout="rows", rows=None)
         there.update(x, layout="rows", rows=None)
-        there = DeviceMoments.like(there.to_moments(), torch.device(device))
+        there = DeviceMoments.like(there.to_moments(), torch.device(place))
     for a, b in (
         (straight.mean, there.mean),
         (straight.scatter, there.scatter),
@@ -147,13 +147,13 @@ def test_a_devices_state_goes_to_the_host_and_back_and_continues_bit_for_bit(dev
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_device_counts_more_rows_than_float32_holds(device: str) -> None:
-    there = DeviceMoments(1, torch.device(device), "exact")
-    there.update(torch.tensor([[-1.0], [1.0]], device=device), layout="rows", rows=None)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_device_counts_more_rows_than_float32_holds(place: str) -> None:
+    there = DeviceMoments(1, torch.device(place), "exact")
+    there.update(torch.tensor([[-1.0], [1.0]], device=place), layout="rows", rows=None)
     for _ in range(25):  # doubled: 2^26 rows
         there.merge(there)
-    there.update(torch.tensor([[3.0]], device=device, dtype=F64), layout="rows", rows=None)
+    there.update(torch.tensor([[3.0]], device=place, dtype=F64), layout="rows", rows=None)
     n = 2**26
     state = there.to_moments()
     assert state.count == n + 1
@@ -161,14 +161,14 @@ def test_a_device_counts_more_rows_than_float32_holds(device: str) -> None:
     assert state.scatter[0, 0] == pytest.approx(n + 9 * n / (n + 1), rel=1e-12, abs=0)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_devices_statistics_ignore_autocast_grad_and_inference_mode(device: str) -> None:
-    x = data(64, 5).to(device)
-    plain = DeviceMoments(5, torch.device(device), "high")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_devices_statistics_ignore_autocast_grad_and_inference_mode(place: str) -> None:
+    x = data(64, 5).to(place)
+    plain = DeviceMoments(5, torch.device(place), "high")
     plain.update(x, layout="rows", rows=None)
     with torch.inference_mode():
-        odd = DeviceMoments(5, torch.device(device), "high")
-    with torch.autocast(device, torch.bfloat16):
+        odd = DeviceMoments(5, torch.device(place), "high")
+    with torch.autocast(place, torch.bfloat16):
         odd.update(x.clone().requires_grad_(), layout="rows", rows=None)
     assert torch.equal(plain.scatter, odd.scatter)
     assert not odd.scatter.requires_grad
