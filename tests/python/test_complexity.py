@@ -353,15 +353,6 @@ def test_sums_merge_to_those_of_the_whole_within_rounding(drawn: Any, shift: flo
 
 
 @LAWS
-@given(batches())
-def test_merge_is_associative_and_commutative_and_the_empty_state_its_one(drawn: Any) -> None:
-    a, _, _ = drawn
-    x, y, z = fed(a), fed(a[::-1] * 2 + 0.3), fed(a[:1])
-    assert bits((x + y) + z) == bits(x + (y + z)) == bits(z + (y + x))
-    assert bits(x + Switching()) == bits(Switching() + x) == bits(x)
-
-
-@LAWS
 @given(batches(), st.sampled_from(["relu", "relu6", "hardtanh"]), st.integers(2, 3))
 def test_data_twice_is_the_same_complexity(drawn: Any, rule: str, times: int) -> None:
     a, _, _ = drawn

@@ -1,11 +1,8 @@
-"""States of the switching counts: threads, copies, files."""
+"""States of the switching counts: threads, positions, and what makes one."""
 
 from __future__ import annotations
 
-import copy
-import json
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,38 +104,6 @@ def test_positions_are_left_out_where_they_are_not_asked_for() -> None:
 
 def test_single_sample_is_flagged() -> None:
     assert "single_sample" in complexity(np.ones((1, 3, 4))).flags
-
-
-OPTION_LISTS: list[dict[str, Any]] = [
-    {}, {"rule": "relu6", "positions": False}, {"patterns": True}, {"rule": "maxpool", "kernel_size": 2, "stride": 1},
-    {"rule": "maxpool", "kernel_size": 1, "stride": 2}, {"sums": True},
-    {"rule": "relu6", "sums": True, "positions": False},
-    {"rule": "threshold", "threshold": (-1.0, 0.5), "layout": "channels_last"},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("options", OPTION_LISTS)
-def test_copies_pickles_and_files_go_on_alike(options: dict[str, Any], tmp_path: Path) -> None:
-    a, b = numbers((3, 4, 5, 6)), numbers((2, 4, 5, 6), 1)
-    state = fed(a, **options)
-    state.save(tmp_path / "state")
-    remade = Switching.from_tensors(json.loads(json.dumps(state.config())), state.tensors())
-    others = [copy.copy(state), copy.deepcopy(state), pickle.loads(pickle.dumps(state)), remade]
-    others.append(Switching.load(tmp_path / "state"))
-    expected = bits(fed(a, b, **options))
-    for other in others:
-        other.update(b)
-        assert bits(other) == expected
-        assert other.config() == state.config()
-    assert bits(state) == bits(fed(a, **options))
-
-
-def test_an_empty_state_is_saved_and_loaded(tmp_path: Path) -> None:
-    Switching(rule="relu6").save(tmp_path / "state")
-    state = Switching.load(tmp_path / "state")
-    assert (state.rule, state.samples, state.units) == ("relu6", 0, 0)
-    state.update(numbers((2, 3)))
-    assert bits(pickle.loads(pickle.dumps(Switching())) + fed(numbers((2, 3)))) == bits(fed(numbers((2, 3))))
 
 
 def test_tensors_that_do_not_fit_together_are_refused() -> None:

@@ -1,17 +1,10 @@
-"""Distribution: parity with the reference, known answers, merge laws, copies and files, threads, errors.
+"""Distribution: parity with the reference, known answers, laws of its own, errors.
 
 Tolerances: those of the links, with one N 2^-52 more for every merge.
 """
 
 from __future__ import annotations
 
-import copy
-import os
-import pickle
-import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +17,13 @@ from netassay.base.errors import DomainError, DTypeError, NetassayError, StateEr
 from netassay.network import Distribution, Values
 from netassay.network.links import QUANTILES
 from python.devices import on
+from python.distributions import EPSILON, near, numbers
 from python.full import count
-from python.moments import run_alone
 from reference import network as reference
 
 pytestmark = pytest.mark.native
 
 DTYPES = ["float64", "float32", "float16"]  # bfloat16 comes from torch
-EPSILON = 2.0**-52
 
 
 def of(*parts: Any, threads: int | None = None) -> Distribution:
@@ -43,14 +35,6 @@ def of(*parts: Any, threads: int | None = None) -> Distribution:
 
 def bits(state: Distribution) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in state.tensors().items()}
-
-
-def numbers(state: Distribution) -> list[Any]:
-    """What depends on nothing but the values: all but the moments."""
-    tensors = state.tensors()
-    tensors["moments"] = tensors["moments"][5:]
-    tensors["totals"] = tensors["totals"][:4]
-    return [array.tolist() for array in tensors.values()]
 
 
 def make(kind: str, n: int, seed: int = 0) -> np.ndarray:
@@ -229,17 +213,6 @@ def test_the_ends_of_every_format_are_counted() -> None:
 # ---- laws ----
 
 
-def near(a: Distribution, b: Distribution) -> None:
-    """Equal counts; moments within the rounding of 100 N terms of their magnitude."""
-    assert numbers(a) == numbers(b)
-    if a.count == 0:
-        return
-    got, want = a.result(), b.result()
-    size = max(abs(got.minimum), abs(got.maximum))
-    assert abs(got.mean - want.mean) <= 100 * EPSILON * got.count * size
-    assert abs(got.variance - want.variance) <= 100 * EPSILON * got.count * size**2
-
-
 PARTS = st.lists(st.floats(width=32, allow_subnormal=False), max_size=40).map(lambda x: np.array(x, np.float32))
 
 
@@ -254,15 +227,6 @@ def test_merging_obeys_the_laws(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> 
     assert bits(a + Distribution()) == bits(a)
     assert bits(Distribution() + a) == bits(a)
     assert (bits(a), bits(b)) == before
-
-
-def test_a_state_merges_with_itself_and_forgets() -> None:
-    x = make("normal", 2000)
-    state = of(x)
-    state.merge(state)
-    near(state, of(x, x))
-    state.clear()
-    assert bits(state) == bits(Distribution())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -282,100 +246,11 @@ def test_batches_change_nothing_but_the_last_bits_of_moments() -> None:
         assert abs(getattr(state.result(), name) / getattr(whole.result(), name) - 1) <= 1e-11
 
 
-def test_many_threads_may_share_a_state() -> None:
-    state, parts = Distribution(), [make("normal", 5000, seed) for seed in range(24)]
-    workers = [threading.Thread(target=lambda k=k: [state.update(x) for x in parts[k::4]]) for k in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert numbers(state) == numbers(of(*parts))
-
-
-def test_another_python_thread_runs_while_an_update_computes() -> None:
-    """With a switch interval of a minute the counter advances only where the interpreter lock is given up."""
-    x, turns, stop = make("normal", 2_000_000), [0], threading.Event()
-
-    def count() -> None:
-        while not stop.is_set():
-            turns[0] += 1
-            time.sleep(0)
-
-    interval, worker = sys.getswitchinterval(), threading.Thread(target=count)
-    worker.start()
-    sys.setswitchinterval(60)
-    try:
-        gained, state = 0, Distribution()
-        for _ in range(20):
-            before = turns[0]
-            state.update(x, threads=1)
-            gained = max(gained, turns[0] - before)
-            if gained >= 10:
-                break
-    finally:
-        sys.setswitchinterval(interval)
-        stop.set()
-        worker.join()
-    assert gained >= 10
-
-
-# ---- copies, files, interruption ----
-
-COPIES: dict[str, Callable[[Distribution, Path], Distribution]] = {
-    "copy": lambda d, path: d.copy(),
-    "copy.copy": lambda d, path: copy.copy(d),
-    "deepcopy": lambda d, path: copy.deepcopy(d),
-    "pickle": lambda d, path: pickle.loads(pickle.dumps(d)),
-    "tensors": lambda d, path: Distribution.from_tensors(d.config(), d.tensors()),
-    "file": lambda d, path: (d.save(path), Distribution.load(path))[1],
-}
-
-
-@pytest.mark.parametrize("way", COPIES)
-def test_a_copy_is_the_state_and_goes_its_own_way(way: str, tmp_path: Path) -> None:
-    for x in (np.zeros(0), np.array([np.nan]), make("normal", 3000), make("lognormal", 50) * 1e200):
-        state = of(x)
-        before, twin = bits(state), COPIES[way](state, tmp_path / "state")
-        assert type(twin) is Distribution
-        assert bits(twin) == before
-        twin.update(np.ones(9))
-        assert bits(state) == before
-        state.update(np.ones(9))
-        assert bits(state) == bits(twin)
+# ---- size ----
 
 
 def test_a_state_is_small() -> None:
     assert of(make("normal", 200_000)).nbytes < 64 * 1024
-
-
-INTERRUPTED = """
-import signal
-import numpy as np
-from netassay.network import Distribution
-
-def interrupt(number, frame):
-    raise KeyboardInterrupt
-
-signal.signal(signal.SIGALRM, interrupt)
-small = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
-state, other = Distribution(), Distribution()
-state.update(small), other.update(small)
-bits = lambda d: [a.tobytes() for a in d.tensors().values()]
-before = bits(state)
-signal.setitimer(signal.ITIMER_REAL, 0.1)
-try:
-    state.update(np.broadcast_to(small, (20_000, 100_000)))  # seconds of work
-except KeyboardInterrupt:
-    print("interrupted")
-assert bits(state) == before, "the state changed"
-state.update(small[:777]), other.update(small[:777])
-assert bits(state) == bits(other), "the state goes on differently"
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX timers")
-def test_ctrl_c_in_an_update_leaves_the_state_as_before() -> None:
-    assert run_alone(INTERRUPTED).split()[-1] == "interrupted"
 
 
 # ---- errors ----

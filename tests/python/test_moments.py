@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -217,22 +214,6 @@ def test_single_rows_equal_one_batch_bit_for_bit(dtype: str) -> None:
     assert_same(moments(*cut(x, range(1, 1100))), moments(x))
 
 
-@pytest.mark.parametrize("n", [1, 5, 1024, 1500])
-@pytest.mark.parametrize("options", [{}, {"precision": "exact"}, {"fourth": True}])
-def test_the_empty_state_is_neutral_bit_for_bit(n: int, options: dict[str, Any]) -> None:
-    for x in (rows(n, 7), rows(n, 7).astype(np.float32)):
-        a, empty = moments(x, **options), na.Moments(7, **options)
-        assert_same(a + empty, a)
-        assert_same(empty + a, a)
-        left, right = a.copy(), empty.copy()
-        left.merge(empty)
-        right.merge(a)
-        assert_same(left, a)
-        assert_same(right, a)
-        assert empty.count == 0
-    assert_same(na.Moments(7, **options) + na.Moments(7, **options), na.Moments(7, **options))
-
-
 def test_merging_an_empty_state_that_left_rows_out_adds_its_count() -> None:
     a, b = moments(rows(5, 3)), moments(np.full((4, 3), np.nan))
     assert (b.count, b.nonfinite) == (0, 4)
@@ -277,71 +258,6 @@ def test_the_merge_formula_is_that_of_chan() -> None:
     assert m.count == n
     assert np.allclose(m.mean, mean, rtol=1e-14, atol=1e-14)
     assert np.linalg.norm(m.scatter - scatter) <= 1e-13 * np.linalg.norm(scatter)
-
-
-def test_merging_leaves_the_other_state_and_adding_leaves_both() -> None:
-    a, b = moments(rows(50, 4)), moments(rows(60, 4, seed=1))
-    before = bits(a), bits(b)
-    total = a + b
-    assert (bits(a), bits(b)) == before
-    a.merge(b)
-    assert bits(b) == before[1]
-    assert_same(a, total)
-
-
-def test_a_state_merged_with_itself_counts_every_row_twice() -> None:
-    x = rows(50, 4)
-    m = moments(x)
-    m.merge(m)
-    assert_close(m, np.concatenate([x, x]), tolerance("float64", "exact", 100))
-    n = moments(x)
-    assert_same(n + n, m)
-
-
-def test_a_state_goes_on_after_a_merge() -> None:
-    x, y, z = (rows(n, 6, seed=n) for n in (700, 900, 1500))
-    m = moments(x) + moments(y)
-    m.update(z)
-    assert_close(m, np.concatenate([x, y, z]), tolerance("float64", "exact", 3100))
-
-
-def test_reading_a_state_changes_nothing() -> None:
-    parts = cut(rows(2300, 5).astype(np.float32), [100, 1000, 1030, 2000])
-    read, unread = na.Moments(5, fourth=True), na.Moments(5, fourth=True)
-    for part in parts:
-        read.update(part)
-        unread.update(part)
-        (
-            repr(read),
-            read.mean,
-            read.scatter,
-            read.covariance(),
-            read.nbytes,
-            read.copy(),
-            pickle.dumps(read),
-            bits(read),
-        )
-        read + read
-        na.saturation.saturation(read)
-    assert_same(read, unread)
-
-
-def test_arrays_handed_out_are_not_the_state() -> None:
-    m = moments(rows(50, 4))
-    before = bits(m)
-    for array in (m.mean, m.scatter, m.covariance()):
-        if array.flags.writeable:
-            array[...] = 7
-    assert bits(m) == before
-
-
-def test_the_data_is_taken_before_update_returns() -> None:
-    x = rows(300, 4)
-    m, y = na.Moments(4), x.copy()
-    for part in cut(y, [5, 100]):
-        m.update(part)
-        part[...] = np.nan
-    assert_same(m, moments(x))
 
 
 # Rows with a NaN or an infinity
