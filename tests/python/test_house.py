@@ -515,3 +515,20 @@ def test_a_test_of_the_core_runs_under_the_sanitizers() -> None:
     assert len(core) > 10
     assert set(UNSANITIZED) <= core
     assert core - {path.name for path, tree in trees.items() if marked(tree)} == set(UNSANITIZED)
+
+
+# ---- sizes ----
+
+#: Lines of a file at most. A longer one gives its reason in one of its first lines, after `long:` in a comment.
+LINES_AT_MOST = {"python": 400, "cpp": 400, "tests": 800}
+SUFFIXES = {".py", ".pyi", ".cpp", ".hpp", ".cu"}
+
+
+@pytest.mark.parametrize("folder", LINES_AT_MOST)
+def test_a_file_is_short_or_gives_its_reason(folder: str) -> None:
+    files = [path for path in sorted((ROOT / folder).rglob("*")) if path.suffix in SUFFIXES]
+    assert len(files) > 50
+    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in files}
+    long = {str(path.relative_to(ROOT)): text for path, text in lines.items() if len(text) > LINES_AT_MOST[folder]}
+    reasons = [name for name, text in long.items() if any(re.match(r"(#|//) long: \w+", line) for line in text[:20])]
+    assert sorted(set(long) - set(reasons)) == []
