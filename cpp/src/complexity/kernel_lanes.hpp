@@ -35,7 +35,6 @@ struct Counting {
     return v;
   }
   static void store(U* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
-  /// Adds 1 where `is`.
   static void count_in(U* p, M is) { store(p, L::plus(load(p), is)); }
 
   /// Zeros and NaNs are rare: a vector keeps the largest of |x|'s bits - 1 as an unsigned number, written as a signed
@@ -205,9 +204,8 @@ struct Counting {
                   Tallies tallies, index_t r, U* counts, Sums<U> sums) {
     Adding adding(sums.pivot + (kSums ? r : 0));
     V most = all(static_cast<S>(sign));
-    index_t sum = 0;
+    index_t sum = 0, j = 0;
     bool rare = false;
-    index_t j = 0;
     for (; j + lanes <= n; j += lanes) {
       __builtin_prefetch(reinterpret_cast<const char*>(x + j) + kAhead);
       const V v = load(x + j);
@@ -346,8 +344,7 @@ struct Counting {
 
   static void window(const U* x, const Place* places, index_t count, index_t states, index_t n, S infinity, U* totals,
                      U* counts, U* nan) {
-    const V magnitude = all(unsigned_bits), none = all(static_cast<S>(sign));
-    const V limit = all(infinity);
+    const V magnitude = all(unsigned_bits), none = all(static_cast<S>(sign)), limit = all(infinity);
     for (index_t j = 0; j < n; j += lanes) {
       V most = none, largest{}, found = all(static_cast<S>(places[0].number));
       for (index_t p = 0; p < count; ++p) {
