@@ -7,8 +7,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from python import devices, full
+
+# a crowded machine draws its examples slowly, which is no fault of the code under test
+settings.register_profile("netassay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("netassay")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # where a test does not say how many
