@@ -91,6 +91,21 @@ void every_task_once() {
   }
 }
 
+/// The first tasks take the longest, so that a worker that has done the last ones is free to help with them.
+void ascending_tasks() {
+  for (const int threads : {1, 2, 3, 7}) {
+    std::vector<index_t> last(static_cast<std::size_t>(threads), -1);
+    std::atomic<int> descended{0};
+    parallel_for(60, {threads, {}}, [&](index_t i, int worker) {
+      if (i < 30) usleep(200);
+      index_t& before = last[static_cast<std::size_t>(worker)];
+      if (i <= before) ++descended;
+      before = i;
+    });
+    CHECK_EQUAL(descended.load(), 0);
+  }
+}
+
 void exception_of_a_task() {
   for (const int threads : {1, 2, 7}) {
     const auto run = [&] {
@@ -157,6 +172,7 @@ int main() {
       {"axes that step evenly are joined", joined_axes},
       {"more axes than a view holds are refused", too_many_axes},
       {"every task runs once, for any number of threads", every_task_once},
+      {"the tasks of a worker ascend", ascending_tasks},
       {"the exception of a task comes out of the call", exception_of_a_task},
       {"the exception of the poll stops the work and comes out of the call", exception_of_the_poll},
       {"thread counts are checked", thread_counts},

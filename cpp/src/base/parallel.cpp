@@ -50,7 +50,7 @@ void parallel_for(index_t n, const Execution& execution, const std::function<voi
   {
     const int worker = omp_get_thread_num();
     const bool polls = execution.poll && worker == 0;
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(monotonic : dynamic, 1)
     for (index_t i = 0; i < n; ++i) {
       if (stop.load(std::memory_order_relaxed)) continue;
       try {

@@ -20,8 +20,8 @@ struct Execution {
 /// The number of threads `requested` stands for here and now; throws ForkError, ValueError (negative).
 int thread_count(int requested);
 
-/// Calls task(i, worker) for i = 0 ... n - 1 in any order; calls with the same worker, 0 <= worker < threads, never
-/// overlap. The first exception a task or the poll throws stops the rest and is rethrown here.
+/// Calls task(i, worker) for i = 0 ... n - 1 in any order. Calls with the same worker, 0 <= worker < threads, never
+/// overlap, and their i ascend. The first exception a task or the poll throws stops the rest and is rethrown here.
 void parallel_for(index_t n, const Execution& execution, const std::function<void(index_t, int)>& task);
 
 }  // namespace netassay
