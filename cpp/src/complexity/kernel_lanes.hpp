@@ -1,5 +1,4 @@
 #pragma once
-// long: every unit of an instruction set compiles all of these loops, for its own vectors.
 /// Counting written once for vectors of any width; each instruction-set unit brings its own. Everything has internal
 /// linkage, so that no unit's code can end up in another's.
 ///
