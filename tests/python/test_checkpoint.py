@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 
 from netassay.base.errors import DTypeError, LimitExceeded, UnsupportedLayout
 from netassay.sources import layers
-from netassay.sources.checkpoint import tensors
+from netassay.sources.checkpoint import judge, tensors
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Skip, Stored, open_checkpoint
 
 pytestmark = pytest.mark.native
@@ -179,7 +181,7 @@ def test_eight_bits_are_a_weight_where_no_scale_stands_beside_them(dtype: torch.
 )
 def test_eight_bits_with_a_scale_beside_them_are_quantised(dtype: torch.dtype, scale: str) -> None:
     state = {"a.weight": torch.ones(2, 3).to(dtype), scale: torch.ones(2, 1), "b.weight": torch.ones(2, 2)}
-    assert reasons(state)["a.weight"] == f"quantised: {scale} stands beside it"
+    assert re.fullmatch(rf"quantised, \w[^:]*: {scale} stands beside it", reasons(state)["a.weight"])
     assert scale in reasons(state)
     assert list(weights(state)) == ["b"]
 
@@ -189,15 +191,15 @@ def test_packed_integers_their_scales_and_zeros_are_quantised() -> None:
         "a.qweight": torch.ones(4, 8, dtype=torch.int32),
         "a.qzeros": torch.ones(4, 1, dtype=torch.int32),
         "a.scales": torch.ones(4, 8),
-        "a.g_idx": torch.ones(4, dtype=torch.int32),
+        "a.g_idx": torch.ones(32, dtype=torch.int32),
         "b.weight": torch.ones(2, 2),
     }
     checkpoint = open_checkpoint(state)
     assert [weight.layer for weight in checkpoint.weights] == ["b"]
     found = reasons(state)
-    assert found["a.qweight"].startswith("quantised: a.qzeros")
-    assert found["a.scales"] == "quantised: a scale or a zero point"
-    assert checkpoint.parameters == accounted(checkpoint) == 32 + 32 + 4
+    assert found["a.qweight"] == "quantised, GPTQ, 4 bits: a.qzeros stands beside it"
+    assert {found[f"a.{name}"] for name in ("qzeros", "scales", "g_idx")} == {"quantised: a scale or a zero point"}
+    assert checkpoint.parameters == accounted(checkpoint) == 32 * 8 + 4
 
 
 def test_a_scale_beside_ordinary_floats_is_a_matrix_like_any_other() -> None:
@@ -219,6 +221,249 @@ def test_what_a_weight_is_made_from_is_none_in_a_state_dict() -> None:
     assert found["2.weight_orig"].startswith("pruned or spectrally normed")
     assert found["3.weight_orig"].startswith("pruned or spectrally normed")
     assert found["3.weight_mask"].startswith("pruned or spectrally normed")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "beside", "reason"),
+    [
+        ("norm.weight", (1, 264), {"norm.bias": (1, 264)}, "a norm: its bias has the same axes"),
+        ("0.weight", (3, 4, 5), {"0.bias": (3, 4, 5)}, "a norm: its bias has the same axes"),
+        ("scale.gamma", (4, 1, 6), {"scale.beta": (4, 1, 6)}, "a norm: its bias has the same axes"),
+        ("a.scale", (4, 6), {"a.shift": (4, 6)}, "a norm: its bias has the same axes"),
+        ("block.rms_norm.weight", (4, 6), {}, "a norm, by its name"),
+        ("ln_1.weight", (1, 6, 1, 1), {}, "a norm, by its name"),
+        ("attn.pos_bias_u", (4, 6), {}, "bias"),
+        ("attn.in_proj_bias", (3, 6), {}, "bias"),
+    ],
+)
+def test_what_belongs_to_a_norm_is_no_weight_however_many_axes_it_has(
+    name: str, shape: tuple[int, ...], beside: dict[str, tuple[int, ...]], reason: str
+) -> None:
+    state = {key: torch.ones(extents) for key, extents in {name: shape, **beside, "fc.weight": (3, 2)}.items()}
+    assert list(weights(state)) == ["fc"]
+    assert reasons(state)[name] == reason
+    assert len(reasons(state)) == 1 + len(beside)
+
+
+def test_a_layer_whose_bias_has_other_axes_is_a_weight() -> None:
+    state = {"a.weight": torch.ones(5, 5), "a.bias": torch.ones(5), "norm1.proj.weight": torch.ones(2, 3)}
+    assert list(weights(state)) == ["a", "norm1.proj"]
+
+
+#: Names under which models of vision, language and speech keep what is no layer's weight.
+ASIDE = {
+    "cls_token": (1, 1, 6),
+    "class_token": (1, 1, 6),
+    "dist_token": (1, 1, 6),
+    "pos_embed": (1, 9, 6),
+    "encoder.pos_embedding": (1, 9, 6),
+    "visual.class_embedding": (1, 6),
+    "visual.positional_embedding": (9, 6),
+    "bert.embeddings.position_embeddings.weight": (9, 6),
+    "transformer.wpe.weight": (9, 6),
+    "mask_token": (1, 6),
+    "layers.0.attn.relative_position_bias_table": (9, 2),
+    "blocks.0.attn.rel_pos_h": (9, 6),
+    "latents": (4, 6),
+    "block.0.SelfAttention.relative_attention_bias.weight": (9, 2),
+    "query_embed.weight": (9, 6),
+    "absolute_pos_embed": (1, 6, 3, 3),
+    "encoder.embed_positions.weight": (9, 6),
+    "query_tokens": (1, 4, 6),
+    "attn.attention_biases": (2, 9),
+    "decoder_pos_embed": (1, 9, 6),
+    "image_encoder.reg_tokens": (1, 4, 6),
+    "pos_embeds.0": (1, 9, 6),
+    "prompt_embeddings": (4, 6),
+    "mixer.A_log": (6, 4),
+    "time_embed": (1, 3, 6),
+}
+
+
+def test_tokens_positions_and_tables_of_a_file_are_no_layers() -> None:
+    state = {name: torch.ones(shape) for name, shape in ASIDE.items()}
+    layer = {
+        "mixer.in_proj.weight": (6, 6),
+        "pos_proj.weight": (6, 6),
+        "wte.weight": (9, 6),
+        "attn.in_proj_weight": (9, 6),
+    }
+    layer |= {
+        "class_embed.weight": (9, 6),
+        "experts.gate_up_proj": (2, 6, 4),
+        "head.weight": (1, 6, 1),
+    }
+    state |= {name: torch.ones(shape) for name, shape in layer.items()}
+    state["class_embed.bias"] = torch.ones(9)  # a table has no bias
+    found = {stored.name: stored.aside for stored in open_checkpoint(state).weights}
+    assert [name for name in ASIDE if not found[name]] == []
+    assert [name for name in layer if found[name]] == []
+
+
+def test_parameters_of_a_module_that_has_layers_inside_are_no_layers() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.table = nn.Linear(6, 18), nn.Parameter(torch.ones(9, 2))
+            self.text_projection = nn.Parameter(torch.ones(6, 4))
+
+    class Custom(nn.Module):  # a layer of its own kind
+        def __init__(self) -> None:
+            super().__init__()
+            self.u, self.act = nn.Parameter(torch.ones(4, 6)), nn.ReLU()
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token, self.attn, self.custom = nn.Parameter(torch.ones(1, 1, 6)), Attention(), Custom()
+            self.positions = nn.Parameter(torch.ones(9, 6))
+            self.words, self.wpe = nn.Embedding(20, 6), nn.Embedding(9, 6)
+            self.pos_embed, self.lstm = nn.Linear(4, 6, bias=False), nn.LSTM(6, 4)
+            self.attention = nn.MultiheadAttention(6, 2)
+
+    for source in (Net(), Net().state_dict()):
+        aside = {stored.name for stored in open_checkpoint(source).weights if stored.aside}
+        linear = {"pos_embed.weight"} if isinstance(source, dict) else set()  # without a bias a file cannot tell
+        assert aside == {"token", "positions", "attn.table", "wpe.weight"} | linear
+
+
+class Conv1D(nn.Module):
+    """transformers' layer of this name: y = x W + b, with W (in, out)."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf, self.weight, self.bias = nf, nn.Parameter(torch.randn(nx, nf)), nn.Parameter(torch.zeros(nf))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight + self.bias
+
+
+def block() -> nn.ModuleDict:
+    """The layers of a GPT-2 of one block."""
+    attn = nn.ModuleDict({"c_attn": Conv1D(18, 6), "c_proj": Conv1D(6, 6)})
+    mlp = nn.ModuleDict({"c_fc": Conv1D(24, 6), "c_proj": Conv1D(6, 24)})
+    inner = nn.ModuleDict({"wte": nn.Embedding(20, 6), "wpe": nn.Embedding(9, 6), "attn": attn, "mlp": mlp})
+    return inner.update({"head": nn.Linear(6, 3), "square": nn.Linear(6, 6)}) or inner
+
+
+def test_what_is_stored_in_out_is_known_by_its_class_and_in_a_file_by_its_bias_and_its_name() -> None:
+    expected = {"wte": True, "wpe": True, "attn.c_attn": True, "attn.c_proj": True, "mlp.c_fc": True}
+    expected |= {"mlp.c_proj": True, "head": False, "square": False}
+    model = block()
+    for source in (model, model.state_dict()):
+        found = weights(source)
+        assert {name: stored.inputs_first for name, stored in found.items()} == expected
+        assert found["mlp.c_fc"].shape == (6, 24)
+    guessed = {name for name, stored in weights(model.state_dict()).items() if stored.guessed and stored.inputs_first}
+    assert guessed == {"wte", "wpe", "attn.c_proj"}  # a square matrix: its sisters' biases and its name
+
+
+def test_linear_layers_under_the_names_of_conv1d_stay_out_in() -> None:
+    names = {"c_attn": nn.Linear(6, 18), "c_proj": nn.Linear(6, 6), "c_fc": nn.Linear(6, 24)}
+    assert not any(stored.inputs_first for stored in weights(nn.ModuleDict(names).state_dict()).values())
+
+
+def test_a_configuration_says_what_no_bias_does(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"h.0.c_attn.weight": torch.ones(6, 18)}, tmp_path / "model.safetensors")
+    assert not weights(tmp_path)["h.0.c_attn"].inputs_first
+    for model_type, first in (("gpt2", True), ("imagegpt", True), ("gpt_bigcode", False)):
+        (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
+        assert weights(tmp_path)["h.0.c_attn"].inputs_first is first
+
+
+def test_a_transposed_convolution_of_a_file_is_known_by_its_bias() -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.Conv2d(6, 4, 3), nn.Conv2d(4, 4, 3))
+    assert [stored.inputs_first for stored in weights(model.state_dict()).values()] == [True, False, False]
+
+
+# ---- Packed integers ----
+
+
+def packed(**tensors: tuple[tuple[int, ...], torch.dtype]) -> dict[str, torch.Tensor]:
+    """A layer q of quantised tensors, beside 10 plain parameters."""
+    made = {name.replace("__", "."): torch.zeros(shape).to(dtype) for name, (shape, dtype) in tensors.items()}
+    return {"head.weight": torch.ones(5, 2), **{f"q.{name}": value for name, value in made.items()}}
+
+
+I32, F16, F32, U8, I8 = torch.int32, torch.float16, torch.float32, torch.uint8, torch.int8
+
+
+@pytest.mark.parametrize(
+    ("tensors", "layout", "count"),
+    [
+        (  # (in bits / 32, out); 3 bits over words
+            {"qweight": ((12, 64), I32), "qzeros": ((1, 6), I32), "scales": ((1, 64), F16), "g_idx": ((128,), I32)},
+            "GPTQ, 3 bits", 128 * 64,
+        ),
+        ({"qweight": ((32, 64), I32), "qzeros": ((1, 16), I32), "scales": ((1, 64), F16)}, "GPTQ, 8 bits", 128 * 64),
+        ({"qweight": ((128, 8), I32), "qzeros": ((1, 8), I32), "scales": ((1, 64), F16)}, "AWQ, 4 bits", 128 * 64),
+        ({"weight_packed": ((8, 16), I32), "weight_scale": ((8, 1), F16)}, "pack-quantized, taken as 4 bits", 8 * 128),
+        ({"weight_packed": ((64, 64), U8), "weight_scale": ((64, 4), U8)}, "two of 4 bits a byte", 64 * 128),
+        ({"weight": ((4096, 1), U8), "weight__absmax": ((128,), F32), "weight__quant_map": ((16,), F32),
+          "weight__quant_state__bitsandbytes__nf4": ((90,), U8)}, "bitsandbytes, 4 bits", 8192),
+        ({"weight": ((64, 128), I8), "SCB": ((64,), F32)}, "bitsandbytes, int8", 64 * 128),
+        ({"weight": ((64, 128), torch.float8_e4m3fn), "weight_scale_inv": ((1, 1), F32)}, "fp8", 64 * 128),
+        ({"weight": ((64, 64), U8), "weight_scale": ((64, 8), torch.float8_e4m3fn), "weight_scale_2": ((), F32)},
+         "NVFP4", 64 * 128),
+    ],
+)  # fmt: skip
+def test_quantised_weights_count_unpacked_and_their_scales_not_at_all(
+    tensors: dict[str, Any], layout: str, count: int
+) -> None:
+    state = packed(**tensors)
+    checkpoint = open_checkpoint(state)
+    assert [stored.name for stored in checkpoint.weights] == ["head.weight"]
+    assert checkpoint.parameters == accounted(checkpoint) == 10 + count
+    found = reasons(state)
+    assert sum(f"quantised, {layout}: " in reason for reason in found.values()) == 1
+    assert set(found) == set(state) - {"head.weight"}
+
+
+def test_the_bits_of_packed_integers_are_those_of_the_configuration(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(packed(weight_packed=((64, 32), I32), weight_scale=((64, 1), F16)), tmp_path / "model.safetensors")
+    groups = {"group_0": {"weights": {"num_bits": 8}}}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"config_groups": groups}}))
+    assert open_checkpoint(tmp_path).parameters == 10 + 64 * 128
+
+
+def test_packed_integers_of_a_module_count_too() -> None:
+    layer = nn.Linear(4, 2)
+    quantised = nn.Module()
+    for name, value in packed(qweight=((16, 64), I32), qzeros=((1, 8), I32), scales=((1, 64), F16)).items():
+        if name.startswith("q."):
+            quantised.register_buffer(name.removeprefix("q."), value)
+    assert open_checkpoint(nn.ModuleDict({"fc": layer, "q": quantised})).parameters == 10 + 128 * 64
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_layer_that_torch_has_quantised_counts_and_says_so() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    both = torch.ao.quantization.quantize_dynamic(model, {"2"}, dtype=torch.qint8)
+    assert list(weights(both)) == ["0"]
+    assert reasons(both)["2.weight"] == "quantised by torch"
+    assert open_checkpoint(both).parameters == 8 * 4 + 4 + 4 * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scripted_module_is_known_by_what_it_was_made_from() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(6, 4, 3, groups=2), nn.Linear(3, 3))
+    plain, scripted = weights(model).values(), weights(torch.jit.script(model)).values()
+    told = [(w.kind, w.shape, w.inputs_first, w.groups) for w in scripted]
+    assert told == [(w.kind, w.shape, w.inputs_first, w.groups) for w in plain]
+
+
+def test_a_tensor_of_more_axes_than_numpy_has_is_skipped() -> None:
+    path = [1] * 71
+    assert judged(path) == "71 axes: more than 64"
+
+
+def judged(shape: list[int]) -> str:
+    found = tensors.Found("odd.weight", "float32", tuple(shape), 0)
+    return judge.judge([found], "", {})[0].reason
 
 
 # ---- The same elements ----
@@ -305,8 +550,8 @@ def test_a_module_says_what_its_tensors_are_for() -> None:
         nn.Embedding(7, 4), nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(6, 4, 3, groups=2), nn.LayerNorm((3, 4))
     )
     found = weights(model)
-    assert [(w.kind, w.shape, w.transposed, w.groups) for w in found.values()] == [
-        ("Embedding", (7, 4), False, 1),
+    assert [(w.kind, w.shape, w.inputs_first, w.groups) for w in found.values()] == [
+        ("Embedding", (7, 4), True, 1),
         ("Conv2d", (6, 2, 3, 3), False, 2),
         ("ConvTranspose2d", (6, 2, 3, 3), True, 2),
     ]

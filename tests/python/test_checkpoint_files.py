@@ -59,7 +59,7 @@ def test_a_safetensors_file_is_its_tensors(tmp_path: Path) -> None:
             "none": ("empty", 0),
         }
         assert found.parameters == 28
-        assert (found.nbytes, found.largest, found.resident) == (26 * 4, 80, 0)
+        assert (found.nbytes, found.largest) == (26 * 4, 80)
         for stored in found.weights:
             assert np.array_equal(found.read(stored, threads=2).array, PAIRS[stored.name].numpy())
 
@@ -191,7 +191,7 @@ def test_an_index_is_its_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("archive", [True, False])
-def test_shards_may_be_files_of_torchs_and_one_is_in_memory_at_a_time(tmp_path: Path, archive: bool) -> None:
+def test_shards_may_be_files_of_torchs(tmp_path: Path, archive: bool) -> None:
     for i, (name, value) in enumerate(PAIRS.items()):
         torch.save({name: value}, tmp_path / f"{i}.bin", _use_new_zipfile_serialization=archive)
     index = {"weight_map": {"a.weight": "0.bin", "b.weight": "1.bin"}}
@@ -199,7 +199,6 @@ def test_shards_may_be_files_of_torchs_and_one_is_in_memory_at_a_time(tmp_path: 
     with open_checkpoint(tmp_path) as found:
         for stored in (*found.weights, *found.weights):
             assert np.array_equal(found.read(stored).array, PAIRS[stored.name].numpy())
-        assert found.resident == (0 if archive else 80)
 
 
 def test_wrappers_are_what_all_shards_have_in_common(tmp_path: Path) -> None:

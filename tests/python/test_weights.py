@@ -212,6 +212,73 @@ def test_nothing_to_measure_is_an_error_that_says_what_was_there(tmp_path: Path)
         measure_weights(path)
 
 
+@pytest.mark.parametrize("saved", [False, True], ids=["module", "file"])
+def test_a_norm_of_several_axes_sets_no_scale(saved: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.LayerNorm([1, 20]), torch.nn.Conv1d(1, 4, 5), torch.nn.Conv1d(4, 4, 5))
+    source: Any = model
+    if saved:
+        torch.save(model.state_dict(), source := tmp_path / "m.pt")
+    report = measure_weights(source)
+    convolutions = [model[i].weight.detach().numpy() for i in (1, 2)]
+    assert report.totals["persistence"]["scale"] == max(float(np.abs(w).max()) for w in convolutions) < 1
+    assert report.totals["persistence"]["normalized"] == network_persistence(convolutions).normalized
+    assert "norm" in skipped(report)["0.weight"]
+
+
+@pytest.mark.parametrize("factor", [1.0, 40.0])
+def test_tokens_and_positions_have_rows_and_are_in_no_mean_and_no_scale(factor: float) -> None:
+    tensors = {name: value for name, value in network().items() if isinstance(value, np.ndarray)}
+    layers = {f"{name}.weight": tensors[f"{name}.weight"] for name in LAYERS[1:]}
+    random = np.random.default_rng(1)
+    tokens = {name: factor * random.standard_normal(shape) for name, shape in
+              {"cls_token": (1, 1, 6), "pos_embed": (1, 9, 6), "body.positions.weight": (9, 6)}.items()}  # fmt: skip
+    tokens["body.wpe.weight"] = tokens.pop("body.positions.weight")
+    both = ("persistence", "network")
+    plain, report = measure_weights(layers, measures=both), measure_weights({**tokens, **tensors}, measures=both)
+    assert report.totals == plain.totals
+    assert report.findings == plain.findings
+    for name, value in tokens.items():
+        row = report[name.removesuffix(".weight")]
+        assert row.persistence.flags == row.network.flags[-1:] == ("not_a_layer",)
+        assert row.persistence.normalized == neural_persistence(value).normalized  # over its own largest |w|
+    assert not any("not_a_layer" in report[name].persistence.flags for name in LAYERS[1:])
+    assert report.coverage.parameters_measured == plain.coverage.parameters_measured + sum(
+        t.size for t in tokens.values()
+    )
+    assert any("cls_token, pos_embed, body.wpe" in note for note in report.coverage.notes)
+
+
+def test_a_token_that_is_not_selected_is_not_read() -> None:
+    read: list[str] = []
+    tensors = {"pos_embed": np.ones((1, 9, 6)), "a.weight": np.ones((2, 2)), "head.weight": np.ones((2, 3))}
+    measure_weights(tensors, layers="head", track=lambda name, *_: read.append(name))
+    assert read == ["a.weight", "head.weight", ""]
+
+
+def test_a_source_of_tokens_alone_has_rows_and_no_mean() -> None:
+    report = measure_weights({"pos_embed": np.ones((1, 9, 6))})
+    assert report.totals["persistence"] == {"normalized": None, "total": None, "scale": 0.0, "layers": 0, "flags": ()}
+    assert report["pos_embed"].persistence.scale == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_and_a_scripted_model_are_called_so() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU())
+    quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+    with pytest.raises(NothingObserved, match="quantised by torch"):
+        measure_weights(quantised)
+    with pytest.raises(SelectionError, match=r"the model is quantised, .*watch it before it is quantised"):
+        netassay.watch(quantised)
+    scripted = torch.jit.script(model)
+    with pytest.raises(SelectionError, match=r"the model is scripted, .*watch it before it is scripted"):
+        netassay.watch(scripted)
+    report = measure_weights(scripted)
+    assert report.totals["persistence"] == measure_weights(model).totals["persistence"]
+    assert any("the model is scripted" in note for note in report.coverage.notes)
+
+
 # ---- NaN and infinity ----
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import netassay
 from netassay import DomainError, DTypeError, NonFinite, Report, ShapeError, cli, measure_weights
+from netassay.base.arrays import View
 from netassay.network import LayerLinks, layer_links, pool_links, survey
 from netassay.report.schema import schema
 from netassay.sources.checkpoint.checkpoint import Checkpoint
@@ -194,7 +195,8 @@ def test_every_row_is_the_layer_links_of_its_tensor(path: Path) -> None:
     assert [row.name for row in report] == LAYERS
     for row in report:
         assert set(row.measures) == {"network"}
-        expected = layer_links(tagged(tensors[f"{row.name}.weight"]))
+        array, dtype = tagged(tensors[f"{row.name}.weight"])
+        expected = layer_links(View(array.T if row.name == "embed" else array, dtype))  # stored (in, out)
         for name in LayerLinks.__slots__:
             assert np.array_equal(getattr(row.network, name), getattr(expected, name)), name
 
@@ -250,6 +252,49 @@ def test_convolutions_of_a_module_have_their_groups_and_transposed_ones_are_turn
     close(report["1"].network.incoming, torch.cat([half.sum((0, 2, 3)) for half in turned.split(2)]), 30)
     close(report["1"].network.outgoing, turned.sum((1, 2, 3)), 30)
     assert any("no input size is known here" in note for note in report.coverage.notes)
+
+
+def test_what_a_unit_receives_is_what_its_layer_puts_out_for_ones() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Conv1D(torch.nn.Module):
+        """transformers' layer of this name: y = x W + b."""
+
+        def __init__(self, nf: int, nx: int) -> None:
+            super().__init__()
+            self.nf, self.bias = nf, torch.nn.Parameter(torch.zeros(nf))
+            self.weight = torch.nn.Parameter(torch.randn(nx, nf))
+
+        def forward(self, x: Any) -> Any:
+            return x @ self.weight + self.bias
+
+    model = torch.nn.ModuleDict({"c_fc": Conv1D(12, 5), "wte": torch.nn.Embedding(7, 5), "head": torch.nn.Linear(5, 3)})
+    with torch.no_grad():
+        model["head"].bias.zero_()
+        received = {name: model[name](torch.ones(5)).double().numpy() for name in ("c_fc", "head")}
+        received["wte"] = model["wte"](torch.arange(7)).sum(0).double().numpy()  # of one unit for each word
+    for source in (model, model.state_dict()):
+        report = measure_weights(source, measures="network")
+        for name, expected in received.items():
+            np.testing.assert_allclose(report[name].network.incoming, expected, rtol=0, atol=1e-5)
+            assert report[name].shape == tuple(model[name].weight.shape)
+        assert len(report["wte"].network.outgoing) == 7
+
+
+def test_an_orientation_that_a_name_alone_says_is_noted(path: Path) -> None:
+    notes = measure_weights(path, measures="network").coverage.notes
+    assert "network: taken for stored (in, out) by their names: embed" in notes
+
+
+def test_a_transposed_convolution_of_a_file_is_the_one_of_its_module(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 6, 3), torch.nn.Conv2d(6, 2, 3))
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    ours, theirs = (measure_weights(source, measures=BOTH) for source in (model, tmp_path / "m.pt"))
+    for row in ours:
+        assert row.persistence.normalized == theirs[row.name].persistence.normalized
+        np.testing.assert_array_equal(row.network.incoming, theirs[row.name].network.incoming)
+    assert len(theirs["0"].network.incoming) == 6
 
 
 def test_weights_that_are_not_selected_are_not_read(path: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class LayerLinks(Described):
         dead_outputs, dead_inputs: units whose weights are all 0.
         flags: "constant" (all weights equal), "zero" (all are 0), "single" (one link), "kernel_level" (of a
             convolution: units are channels, their links run over the taps of the kernel, borders are not accounted
-            for).
+            for), "not_a_layer" (of a checkpoint: a token, a position embedding or a table, which no total counts).
     """
 
     quantiles: Float64

@@ -34,7 +34,8 @@ class NeuralPersistence:
             columns over the scale; never above the total without the essential class.
         weights: (m + n - 1,) float64, descending, in [0, 1]: tree weights over the scale.
         scale: the largest |w| of the network, or what was given; in units of the weights.
-        flags: "zero" (every weight is zero).
+        flags: "zero" (every weight is zero), "not_a_layer" (of a checkpoint: a token, a position embedding or a table,
+            which no total counts).
     """
 
     total: float = field(metadata={"minimum": 0})

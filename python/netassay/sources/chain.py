@@ -72,6 +72,8 @@ def of(model: nn.Module) -> Chain:
     looked at: see `mismatch`.
     """
     root, _ = layers.unwrap(model)
+    if what := layers.converted(root):
+        return Chain((), f"the model is {what}, its layers are no longer torch.nn's")
     links: list[Link] = []
     flat: nn.Module | None = None  # since the last layer
     try:
@@ -223,4 +225,4 @@ def mismatch(chain: Sequence[Stored], names: Sequence[str]) -> str:
 def _sizes(stored: Stored) -> tuple[int, int]:
     """Outputs and inputs; of a convolution, channels."""
     first, second = stored.shape[:2]
-    return (second, first) if stored.transposed else (first, second)
+    return (second, first) if stored.inputs_first else (first, second)

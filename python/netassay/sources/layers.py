@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from netassay.base.errors import SelectionError
 from netassay.sources import patterns as _patterns
 
 if TYPE_CHECKING:
@@ -36,8 +37,27 @@ class Layer:
 
 def kind_of(module: nn.Module) -> str:
     """Class name of a module, without the prefix that parametrization puts on it."""
-    kind = type(module).__name__
+    kind = str(module.original_name) if scripted(module) else type(module).__name__
     return kind.removeprefix("Parametrized") if hasattr(module, "parametrizations") else kind
+
+
+def scripted(module: nn.Module) -> bool:
+    """Whether torch.jit has made the module: its class is not that of what it was made from."""
+    return type(module).__module__ == "torch.jit._script" and hasattr(module, "original_name")
+
+
+def quantised(module: nn.Module) -> bool:
+    """Whether the module is one of those that torch puts in place of a layer to run it in integers."""
+    return type(module).__module__.startswith(
+        ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.q")
+    )
+
+
+def converted(model: nn.Module) -> str:
+    """What has become of a model's layers where they are torch's no longer: "quantised", "scripted" or ""."""
+    if any(quantised(module) for module in model.modules()):
+        return "quantised"
+    return "scripted" if any(scripted(module) for module in model.modules()) else ""
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
@@ -99,7 +119,14 @@ def select(model: nn.Module, patterns: object) -> dict[str, Layer]:
         carrying = [key for key in found if key in usual]
         return carrying if pattern == "*" else carrying or found
 
-    keys = _patterns.choose(patterns, names, of=type(model).__name__, kind="module", matches=matches, types=True)
+    try:
+        keys = _patterns.choose(patterns, names, of=type(model).__name__, kind="module", matches=matches, types=True)
+    except SelectionError as error:
+        what = converted(model)
+        why = (
+            f": the model is {what}, its layers are no longer torch.nn's; watch it before it is {what}" if what else ""
+        )
+        raise SelectionError(f"{error}{why}") from None
     layers = [Layer(names[key][0], modules[key], tuple(names[key][1:])) for key in keys]
     return {layer.name: layer for layer in layers}
 

@@ -126,7 +126,7 @@ def plan(
             skipped=tuple(skipped),
             parameters=checkpoint.parameters,
             nbytes=sum(weight.nbytes for weight in read),
-            memory=checkpoint.largest + checkpoint.resident,
+            memory=checkpoint.largest,
             available=available,
             threads=count,
             seconds=_seconds(read, count, wanted),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from netassay import network as _network
 from netassay import persistence as _persistence
 from netassay.base.arrays import View
 from netassay.base.errors import DomainError
+from netassay.base.text import listed
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored
 from netassay.verbs.deep import Deep
 
@@ -68,6 +69,11 @@ class Weighing(ABC):
     @abstractmethod
     def result(self, value: Any, scale: float) -> Any:
         """Returns what the row of a selected weight holds."""
+
+    def beside(self, value: Any) -> Any:
+        """Returns what the row of a weight holds that is no layer's: over a scale of its own, flagged."""
+        result = self.result(value, self.scale([value]))
+        return replace(result, flags=(*result.flags, "not_a_layer"))
 
     @abstractmethod
     def totals(self, results: Sequence[Any], scale: float, flags: tuple[str, ...]) -> dict[str, Any]:
@@ -162,6 +168,8 @@ class NetworkWeighing(Weighing):
             if kernels
             else ""
         )
+        if guessed := [stored.layer for stored in measured if stored.guessed and stored.inputs_first]:
+            yield f"network: taken for stored (in, out) by their names: {listed(guessed)}"
 
 
 #: The one list of measures of weights, in the order of rows and totals.
@@ -181,6 +189,7 @@ def weighings(measures: str | Iterable[str], verb: str) -> tuple[Weighing, ...]:
 
 
 def places_read(several: Iterable[Weighing], checkpoint: Checkpoint, chosen: Sequence[int]) -> Sequence[int]:
-    """Returns the places in `checkpoint.weights` of the weights to read, in order: all if a weighing needs them."""
+    """Returns the places in `checkpoint.weights` of the weights to read, in order: all layers if one needs them."""
     whole = any(weighing.whole_source for weighing in several)
-    return range(len(checkpoint.weights)) if whole else sorted(chosen)
+    layers = (place for place, stored in enumerate(checkpoint.weights) if whole and not stored.aside)
+    return sorted({*chosen, *layers})

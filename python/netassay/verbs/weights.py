@@ -11,6 +11,7 @@ from netassay.base import threads as _threads
 from netassay.base.arrays import View
 from netassay.base.checks import require
 from netassay.base.errors import NonFinite, NothingObserved
+from netassay.base.text import listed
 from netassay.report import Coverage, Report, Row, Skipped, findings
 from netassay.sources import patterns
 from netassay.sources.checkpoint.checkpoint import Checkpoint, Stored, open_checkpoint
@@ -53,15 +54,18 @@ def measure_weights(
     (`netassay.network.LayerLinks`), of the selected ones alone, the others not being read. Either from one read of the
     source, and both as well.
 
-    A convolution is one (out, in / groups * kh * kw) matrix, a transposed one is transposed first; each stacked matrix
-    of a recurrent layer, and an attention's in_proj_weight, is one matrix. Biases and norms have no matrix, nor do
-    biases count in strengths; they stand in `report.coverage.skipped`, as does everything else that was left out, each
-    with its reason. The report does not depend on the number of threads. No torch is needed for safetensors.
+    A convolution is one (out, in / groups * kh * kw) matrix, a transposed one is transposed first, and so are an
+    embedding (its D units receive from V words) and transformers' Conv1D; each stacked matrix of a recurrent layer, and
+    an attention's in_proj_weight, is one matrix. Biases and norms have no matrix, nor do biases count in strengths;
+    they stand in `report.coverage.skipped`, as does everything else that was left out, each with its reason. Tokens,
+    position embeddings and tables of relative positions have a row, over a scale of its own and with the flag
+    "not_a_layer", and are in none of the totals. The report does not depend on the number of threads. No torch is
+    needed for files.
 
     With "persistence", deep graph persistence of the layers of a chain, standardized and rescaled, whose weights alone
     are in memory at once: of those that `chain` names, else of an nn.Sequential of linear layers, convolutions of one
-    group and elementwise modules. A file has no order of layers, and does not say which convolutions are grouped or
-    transposed.
+    group and elementwise modules. A file has no order of layers, and does not say which convolutions are grouped; the
+    length of its bias says whether a weight is stored (in, out, ...).
 
     Args:
         source: path of a .safetensors, .pt, .pth, .th or .bin file, of a directory or an index.json of shards; a
@@ -197,12 +201,15 @@ class _Pass:
         flags = (("nonfinite",) if self.nonfinite else ()) + (("partial",) if left else ())
         measures: dict[int, dict[str, Any]] = {place: {} for place in places}
         totals: dict[str, Any] = {}
+        layers = [place for place in places if not self._aside(place)]
         for weighing in self._weighings:
             name = weighing.measure
-            scale = weighing.scale(values[name] for values in self._values.values())
-            for place in places:
+            scale = weighing.scale(values[name] for place, values in self._values.items() if not self._aside(place))
+            for place in layers:
                 measures[place][name] = weighing.result(self._values[place][name], scale)
-            totals |= weighing.totals([measures[place][name] for place in places], scale, flags)
+            totals |= weighing.totals([measures[place][name] for place in layers], scale, flags)
+            for place in set(places).difference(layers):
+                measures[place][name] = weighing.beside(self._values[place][name])
         rows = tuple(self._row(place, measures[place]) for place in places)
         return Report(
             layers=rows,
@@ -211,6 +218,9 @@ class _Pass:
             findings=findings(rows),
             provenance=self._provenance(),
         )
+
+    def _aside(self, place: int) -> bool:
+        return self._checkpoint.weights[place].aside
 
     def _row(self, place: int, measures: dict[str, Any]) -> Row:
         stored = self._checkpoint.weights[place]
@@ -235,6 +245,11 @@ class _Pass:
 
     def _notes(self, measured: Sequence[Stored], left: int) -> Iterator[str]:
         yield from self._checkpoint.notes
+        if aside := [stored.layer for stored in measured if stored.aside]:
+            yield (
+                f"no layers, so neither in the network's means nor in its scale: {listed(aside)} (tokens, position"
+                " embeddings, tables and such)"
+            )
         for weighing in self._weighings:
             yield from weighing.notes(measured)
         scales = [weighing.scale_is for weighing in self._weighings if weighing.scale_is]
@@ -264,7 +279,7 @@ def _matrix(stored: Stored, view: View) -> View:
 
     A transposed convolution keeps (in, out / groups, *kernel), the inputs of each group together.
     """
-    if not stored.transposed:
+    if not stored.inputs_first:
         return view
     inputs, outputs, *kernel = view.array.shape
     groups = stored.groups

@@ -37,6 +37,8 @@ def network_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
 
 def _has_dead(row: Row) -> bool:
     links = row.network
+    if "not_a_layer" in links.flags:
+        return False
     if "zero" in links.flags:
         return row.measures.get("persistence") is None
     constant = "constant" in links.flags and "single" not in links.flags

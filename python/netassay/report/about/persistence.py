@@ -22,6 +22,7 @@ def persistence_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
     persistence of 0.9 or more, whatever its weights are.
     """
     measured = [row for row in arrange(rows) if row.measures.get(_NAME) is not None]
+    measured = [row for row in measured if "not_a_layer" not in row.persistence.flags]
     zero = tuple(
         Finding("warning", row.name, f"{label(row)}: every weight is zero", {"parameters": row.parameters})
         for row in measured

@@ -35,10 +35,13 @@ class Stored:
             matrix keeps its whole name.
         aliases: report names of the other tensors with the same elements.
         dtype: float64, float32, bfloat16, float16, float8_e4m3fn, float8_e5m2, int8 or uint8.
-        shape: (out, in, ...); of a transposed convolution (in, out / groups, ...).
+        shape: as stored: (out, in, ...), or (in, out / groups, ...) where inputs come first.
         nbytes: what reading it takes.
         kind: class name of its module; "" where the source is a file or a state_dict.
-        transposed: of a transposed convolution; groups: of a grouped one. Where they are known.
+        inputs_first: stored as a transposed convolution, an embedding and transformers' Conv1D are. groups: of a
+            grouped convolution. Where they are known.
+        guessed: its name alone says whether inputs come first.
+        aside: a token, a position embedding, a table: a parameter of the network and no layer's weight.
     """
 
     name: str
@@ -48,8 +51,10 @@ class Stored:
     shape: tuple[int, ...]
     nbytes: int
     kind: str = ""
-    transposed: bool = False
+    inputs_first: bool = False
     groups: int = 1
+    guessed: bool = False
+    aside: bool = False
 
     @property
     def parameters(self) -> int:
@@ -77,7 +82,6 @@ class Checkpoint:
         notes: sentences for the coverage of a report.
         parameters: of weights and skipped together.
         nbytes: of all weights; largest: of the largest.
-        resident: bytes held beside the one weight that is read (a torch file of the older format, as a whole).
     """
 
     def __init__(self, source: Source, name: str, function: str, *, strip: bool = True) -> None:
@@ -88,16 +92,15 @@ class Checkpoint:
         self.wrappers = (*source.wrappers, *prefixes)
         self.fingerprint = source.fingerprint or _fingerprint(found, source.sizes)
         self.notes = tuple(source.notes)
-        self.resident = source.resident
-        groups = judge.judge(found, source.quantised)
+        groups = judge.judge(found, source.quantised, source.config)
         weights = [group for group in groups if not group.reason]
         layers = names.layers((group.found.name, names.layer_of(group.found.name)) for group in weights)
         self._found = {group.found.name: group.found for group in weights}
         self.weights: Sequence[Stored] = tuple(_stored(group, layers[group.found.name]) for group in weights)
         self.skipped: Sequence[Skip] = tuple(
-            Skip(group.found.name, group.reason, judge.parameters(group)) for group in groups if group.reason
+            Skip(group.found.name, group.reason, group.parameters) for group in groups if group.reason
         )
-        self.parameters = sum(map(judge.parameters, groups))
+        self.parameters = sum(group.parameters for group in groups)
         self.nbytes = sum(weight.nbytes for weight in self.weights)
         self.largest = max((weight.nbytes for weight in self.weights), default=0)
 
@@ -111,12 +114,11 @@ class Checkpoint:
             return
         copies = sum(self._copied(one) for one in dict.fromkeys(kept))
         cost, found = max(((_cost(found), found) for found in self._found.values()), key=lambda pair: pair[0])
-        if cost + self.resident + copies > memory:
+        if cost + copies > memory:
             chain = f" beside the {copies} of the chain's {len(kept)} weights" if copies else ""
-            held = f" beside {self.resident} that the file takes" if self.resident else ""
             raise LimitExceeded(
                 f"{self._function}: {self.source}: tensor {found.name!r} of shape {found.shape} takes {cost} bytes"
-                f"{chain}{held}, the limit is {memory:.0f}"
+                f"{chain}, the limit is {memory:.0f}"
             )
 
     def _copied(self, stored: Stored) -> int:
@@ -164,8 +166,9 @@ def _cost(found: Found) -> int:
 def _stored(group: judge.Group, layer: str) -> Stored:
     found = group.found
     aliases = tuple(dict.fromkeys(names.layer_of(other.name) for other in group.others))
-    what = (found.dtype, found.shape, found.nbytes, found.kind, found.transposed, found.groups)
-    return Stored(found.name, layer, tuple(alias for alias in aliases if alias != layer), *what)
+    what = (found.dtype, found.shape, found.nbytes, found.kind, group.inputs_first, found.groups)
+    others = tuple(alias for alias in aliases if alias != layer)
+    return Stored(found.name, layer, others, *what, guessed=group.guessed, aside=group.aside)
 
 
 def _fingerprint(several: Sequence[Found], sizes: Sequence[int]) -> str:
@@ -188,7 +191,7 @@ def open_checkpoint(source: Any, *, memory: float | None = None, function: str =
     Raises:
         OSError: FileNotFoundError and others as the file system gives them. CorruptCheckpoint: damaged, truncated,
         dishonest, or shards that do not fit their index. UnsupportedLayout: nothing that a checkpoint is read from.
-        LimitExceeded: before anything is allocated. ImportError: a file of torch's without torch.
+        LimitExceeded: before anything is allocated.
     """
     limit = _memory.available() if memory is None else float(memory)
     opened = _open(source, limit, function)

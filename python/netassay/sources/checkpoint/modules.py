@@ -12,6 +12,7 @@ from netassay.base.errors import UnsupportedLayout
 from netassay.base.text import shown
 from netassay.sources import layers
 from netassay.sources.checkpoint import tensors
+from netassay.sources.checkpoint.packed import holds_packed
 from netassay.sources.checkpoint.tensors import Found, Source
 
 if TYPE_CHECKING:
@@ -58,8 +59,19 @@ def _walk(root: nn.Module) -> Iterator[Found]:
             yield (replace(one, refusal=f"composed into {shown(of)}", counts=False) if of and not one.refusal else one)
         for name, value in module._buffers.items():
             if value is not None:
-                one = tensors.describe(start + name, value)
-                yield replace(one, kind=kind, refusal="buffer", counts=False)
+                one = replace(tensors.describe(start + name, value), kind=kind)
+                yield one if holds_packed(name) else replace(one, refusal="buffer", counts=False)
+        yield from _quantised(start, module, kind)
+
+
+def _quantised(start: str, module: nn.Module, kind: str) -> Iterator[Found]:
+    """The weight of a layer that torch has quantised, which is packed and no parameter."""
+    if layers.quantised(module) and callable(weight := getattr(module, "weight", None)):
+        try:
+            shape = tuple(map(int, weight().shape))
+        except Exception:  # whatever a packed weight raises
+            shape = ()
+        yield Found(f"{start}weight", "qint8", shape, (id(module), "weight"), kind=kind, refusal="quantised by torch")
 
 
 def _use(module: nn.Module, name: str) -> dict[str, Any]:
@@ -70,9 +82,22 @@ def _use(module: nn.Module, name: str) -> dict[str, Any]:
 
     if isinstance(module, (_NormBase, nn.LayerNorm, nn.GroupNorm, getattr(nn, "RMSNorm", nn.LayerNorm))):
         return {"refusal": "norm"} if len(_plain_shape(module, name)) > 1 else {}
-    if isinstance(module, _ConvNd) and name == "weight":
-        return {"transposed": isinstance(module, _ConvTransposeNd), "groups": int(module.groups)}
-    return {}
+    if isinstance(module, _ConvNd) or _scripted(module, "Conv"):
+        transposed = isinstance(module, _ConvTransposeNd) or _scripted(module, "ConvTranspose")
+        groups = int(getattr(module, "groups", 1))
+        return {"layer": True, "inputs_first": transposed, "groups": groups} if name == "weight" else {}
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or _scripted(module, "Embedding"):
+        return {"inputs_first": True}
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers': y = x W + b
+        return {"layer": True, "inputs_first": True} if name == "weight" else {}
+    kinds = (nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+    layer = isinstance(module, kinds) or _scripted(module, "Linear")
+    return {"layer": True, "inputs_first": False} if layer and "weight" in name else {}
+
+
+def _scripted(module: nn.Module, start: str) -> bool:
+    """Whether torch.jit.script has made a module of torch.nn's whose class begins so."""
+    return layers.scripted(module) and str(module.original_name).startswith(start)
 
 
 def _plain_shape(module: nn.Module, name: str) -> tuple[int, ...]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from netassay.base.errors import CorruptCheckpoint, UnsupportedLayout
 from netassay.base.text import listed
 from netassay.sources.checkpoint import shards
-from netassay.sources.checkpoint.safetensors import Buffer, TensorFile
-from netassay.sources.checkpoint.tensors import Source
+from netassay.sources.checkpoint.safetensors import TensorFile
+from netassay.sources.checkpoint.tensors import Buffer, Source
 from netassay.sources.checkpoint.torchfiles import ARCHIVE, MAGIC, TorchFile
 
 _TORCH = (".pt", ".pth", ".th", ".bin")
@@ -25,7 +26,10 @@ _OTHERS = {
     b"\x89HDF": "an HDF5 file",
     b"\x93NUMPY": "a numpy file",
     b"\x1f\x8b": "a gzip file",
-    b"version https://git-lfs": "a git-lfs pointer: the file itself has not been fetched",
+    shards.POINTER: shards.POINTED,
+    b"<!DOCTYPE": "a web page",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
     b"\x80": "a pickle that torch has not written",
 }
 #: What training leaves beside a model.
@@ -42,20 +46,20 @@ def open_path(path: str, memory: float, function: str) -> Source:
         source = shards.of_index(path, opener, function)
     else:
         source = opener(path)
-    source.quantised = source.quantised or _config(directory, function)
+    source.config = _config(directory, function)
+    mark = next((key for key in ("quantization_config", "compression_config") if source.config.get(key)), "")
+    source.quantised = source.quantised or (f"{mark} in config.json" if mark else "")
     return source
 
 
-def _config(directory: str, function: str) -> str:
+def _config(directory: str, function: str) -> Mapping[str, Any]:
+    """What the config.json beside a checkpoint says; empty where there is none to read."""
     path = os.path.join(directory, "config.json")
     try:
         config = shards.read_json(path, function) if os.path.isfile(path) else None
-    except (CorruptCheckpoint, OSError):
-        return ""
-    marks = [
-        key for key in ("quantization_config", "compression_config") if isinstance(config, dict) and config.get(key)
-    ]
-    return f"{marks[0]} in config.json" if marks else ""
+    except (CorruptCheckpoint, UnsupportedLayout, OSError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _file(path: str, memory: float, buffer: Buffer, function: str) -> Source:
@@ -65,13 +69,15 @@ def _file(path: str, memory: float, buffer: Buffer, function: str) -> Source:
         raise UnsupportedLayout(f"{what}: got no regular file, expected a file or a directory")
     with open(path, "rb") as file:
         head = file.read(512)
-    torch = head.startswith((ARCHIVE, MAGIC))
+    torch = head.startswith(ARCHIVE) or (head.startswith(b"\x80") and MAGIC in head[:32])
     if path.endswith(".safetensors"):
         if torch:
             raise CorruptCheckpoint(f"{what}: got a file of torch's under this name, expected a safetensors file")
+        if head[8:9] != b"{" and head.startswith(tuple(_OTHERS)):
+            raise _unknown(head, path, what)
         return TensorFile(path, buffer, function)
     if torch:
-        return TorchFile(path, memory, function)
+        return TorchFile(path, buffer, memory, function)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= info.st_size - 8:
         return TensorFile(path, buffer, function)
     raise _unknown(head, path, what)

@@ -1,13 +1,15 @@
 """What unpickling a torch file would do, found out without doing any of it.
 
-torch.load(weights_only=True) runs no code that a file brings along, and yet a small file can make it take all memory or
-all time: containers that are copied again and again, keys that are hashed for ever, tensors that claim more than the
-file holds. Here the pickle runs on a machine that knows only sizes; whatever passes may be given to torch.
+A pickle may name any function, and even one that names none but torch's can take all memory or all time: containers
+that are copied again and again, keys that are hashed for ever, tensors that claim more than the file holds. Here the
+pickle runs on a machine that knows only sizes and names, of every protocol that torch.save writes: what it makes of
+tensors says where their bytes lie, and nothing is called.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickletools
 import re
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 from netassay.base.errors import CorruptCheckpoint, NetassayError, UnsupportedLayout
 from netassay.base.text import shown
+from netassay.sources.checkpoint.tensors import ITEMSIZE
 
 #: A pickle is names, shapes and offsets, some 200 bytes a tensor; longer than this and it is something else.
 MOST = 1 << 24
@@ -26,7 +29,14 @@ _REBUILD = "torch._utils._rebuild_"
 _TENSORS = {f"{_REBUILD}tensor", f"{_REBUILD}tensor_v2", f"{_REBUILD}tensor_v3"}
 _PARAMETERS = {f"{_REBUILD}parameter", f"{_REBUILD}parameter_with_state"}
 #: What copies its argument into something as large.
-_COPIES = {"collections.OrderedDict", "collections.Counter", "builtins.set", "torch.Size", "_codecs.encode"}
+_COPIES = {
+    "collections.OrderedDict",
+    "collections.Counter",
+    "builtins.set",
+    "builtins.frozenset",
+    "torch.Size",
+    "_codecs.encode",
+}
 _CALLS = {
     *(_TENSORS | _PARAMETERS | _COPIES),
     *(f"{_REBUILD}sparse_tensor", f"{_REBUILD}meta_tensor_no_storage", "torch._tensor._rebuild_from_type_v2"),
@@ -34,13 +44,23 @@ _CALLS = {
 }
 _TYPES = {"torch.Tensor", "torch.nn.parameter.Parameter"}
 _DTYPES = re.compile(r"torch\.(u?int\d+|float\w*|bfloat16|half|double|short|int|long|bool|complex\d+)")
+#: Storage -> the dtype of what lies in it; "Untyped" is bytes.
 _STORAGES = {
-    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
-    **dict.fromkeys(("Float", "Int"), 4),
-    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
-    **dict.fromkeys(("Char", "Byte", "Bool", "Untyped"), 1),
-    "ComplexDouble": 16,
+    "Double": "float64",
+    "Float": "float32",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
+    "ComplexDouble": "complex128",
+    "ComplexFloat": "complex64",
+    "Untyped": "uint8",
 }
+_SHORT = {"half": "float16", "float": "float32", "double": "float64", "short": "int16", "int": "int32", "long": "int64"}
 _STORAGE = re.compile(r"torch(?:\.cuda|\.storage)?\.(\w+)Storage")
 
 
@@ -52,17 +72,33 @@ class Storage(NamedTuple):
     """Bytes of a file that a tensor is laid over: those of `key`, from `offset` on."""
 
     key: str
-    item: int
+    dtype: str
     offset: int
     nbytes: int
 
 
 class Claim(NamedTuple):
-    """A tensor: where it begins, and how many bytes it says it has."""
+    """A tensor: where it begins, how many bytes it says it has, and how they are laid out.
+
+    Attributes:
+        stride: in elements. span: bytes from its first element to the end of its last.
+    """
 
     storage: Storage
     offset: int
     nbytes: int
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    span: int
+
+
+class Other(NamedTuple):
+    """A tensor whose values do not lie in a storage as they are, and why."""
+
+    refusal: str
+    dtype: str
+    shape: tuple[int, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -74,11 +110,17 @@ class Tuple:
 
 @dataclass(eq=False, slots=True)
 class Box:
-    """A list, a dict, a set, or any object."""
+    """A list, a dict, a set, or any object.
 
+    Attributes:
+        kind: "list", "dict", "set", or the path of what made it.
+        table: of a dict, under its keys as texts.
+    """
+
+    kind: str
     size: int = 0
     items: list[Any] = field(default_factory=list)  # of a list
-    table: dict[str, Any] = field(default_factory=dict)  # of a dict, under names alone
+    table: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
@@ -158,8 +200,20 @@ class _Machine:
     def put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def stack_glob(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise TypeError("a name that is no text")
+        self.named(module, name)
+
     def glob(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
+        self.named(module, name)
+
+    def named(self, module: str, name: str) -> None:
         path = f"{'builtins' if module == '__builtin__' else module}.{name}"
         known = path in _CALLS or path in _TYPES or _DTYPES.fullmatch(path) or _STORAGE.fullmatch(path)
         if not known:
@@ -195,27 +249,38 @@ class _Machine:
         box = self.box()
         for key, value in zip(items[::2], items[1::2], strict=True):
             self.hashed += key.weight if isinstance(key, Tuple) else 1
-            if isinstance(key, str):
-                box.table[key] = value
+            if isinstance(key, (str, int, float, bytes, type(None))):
+                box.table[str(key)] = value  # texts alone: other keys can be made to collide
         box.size += len(items) // 2
+
+    def add(self, items: list[Any]) -> None:
+        box = self.box()
+        self.hashed += sum(item.weight if isinstance(item, Tuple) else 1 for item in items)
+        box.size += len(items)
+
+    def frozen(self, _: Any) -> None:
+        items = self.since_mark()
+        self.push(Box("set"))
+        self.add(items)
 
     def build(self, _: Any) -> None:
         self.copied += _size(self.stack.pop())
-        if not isinstance(self.stack[-1], (Box, Claim)):
+        if not isinstance(self.stack[-1], (Box, Claim, Other)):
             raise TypeError("a state for what has none")
 
     def persistent(self, _: Any) -> None:
         items = self.stack.pop().items
         if items[0] != "storage" or len(items) not in (5, 6):
             self.refuse(f"a reference to {items[0]!r}")
-        item, (key, count) = self.item(items[1]), (items[2], items[4])
+        dtype, (key, count) = self.kept(items[1]), (items[2], items[4])
+        item = ITEMSIZE[dtype]
         view = items[5].items if len(items) == 6 and items[5] is not None else (None, 0, count)
         if not isinstance(key, str) or not _counts(count, view[1], view[2]) or view[1] + view[2] > count:
             raise ValueError("a storage of no size")
         self.storages[key] = max(self.storages.get(key, 0), count * item)
-        self.stack.append(Storage(key, item, view[1] * item, view[2] * item))
+        self.stack.append(Storage(key, dtype, view[1] * item, view[2] * item))
 
-    def item(self, kind: Any) -> int:
+    def kept(self, kind: Any) -> str:
         found = _STORAGE.fullmatch(kind.path)
         if found is None or found[1] not in _STORAGES:
             self.refuse(kind.path)
@@ -233,38 +298,72 @@ class _Machine:
             return self.tensor(path, arguments)
         if path in _PARAMETERS:
             return arguments[0]
+        if path == f"{_REBUILD}meta_tensor_no_storage":
+            return Other("meta tensor: it has a shape and no values", _dtype(arguments[0].path), _extents(arguments[1]))
+        if path == f"{_REBUILD}sparse_tensor":
+            return Other(f"sparse tensor ({self.layout(arguments[0])})", *_sparse(arguments[1].items))
         if path == "torch._tensor._rebuild_from_type_v2":
             self.copied += _size(arguments[3])
             return self.call(arguments[0].path, list(arguments[2].items))
-        if path == "builtins.bytearray" and arguments and not isinstance(arguments[0], Box):
+        if path == "builtins.bytearray" and arguments and not isinstance(arguments[0], (Box, bytes)):
             raise ValueError("a bytearray of nothing")
         size = sum(map(_size, arguments))
         self.copied += size
         self.hashed += size * self.heaviest
-        made = Box(size)
+        made = Box("dict" if path == "collections.OrderedDict" else path, size)
+        if path == "torch.serialization._get_layout":
+            made.items = arguments
+        if path == "torch.Size":
+            made.items = list(arguments[0].items)
         if path == "collections.OrderedDict" and arguments:  # of pairs, as Python 2 wrote it
             pairs = [pair.items for pair in arguments[0].items]
             made.table = {key: value for key, value in pairs if isinstance(key, str)}
         return made
 
-    def tensor(self, path: str, arguments: list[Any]) -> Claim:
-        storage, offset, shape = arguments[0], arguments[1], arguments[2].items
-        item = storage.item
-        if path.endswith("_v3"):
-            item = _item_of(arguments[6].path)
-        if not _counts(offset, *shape):
+    def layout(self, box: Any) -> str:
+        name = box.items[0] if isinstance(box, Box) and box.items else None
+        return shown(name) if isinstance(name, str) else "of another layout"
+
+    def tensor(self, path: str, arguments: list[Any]) -> Claim | Other:
+        storage, offset, shape, stride = arguments[0], arguments[1], _extents(arguments[2]), _extents(arguments[3])
+        typed = path.endswith("_v3")
+        dtype = _dtype(arguments[6].path) if typed else storage.dtype
+        item = _item_of(dtype)
+        if not _counts(offset) or len(shape) != len(stride):
             raise ValueError("a tensor of no shape")
-        nbytes = item
-        for extent in shape:
-            nbytes *= extent
+        nbytes, span = item * math.prod(shape), 0
+        if nbytes:
+            span = item * (1 + sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True)))
+        if offset * item + span > storage.nbytes:
+            raise ValueError("a tensor that ends behind its storage")
         self.beyond += max(0, nbytes - storage.nbytes)
-        return Claim(storage, storage.offset + offset * item, nbytes)
+        views = arguments[7 if typed else 6 :]
+        if views and isinstance(views[0], Box) and views[0].size:
+            return Other("a conjugate or negative view", dtype, shape)
+        return Claim(storage, storage.offset + offset * item, nbytes, dtype, shape, stride, span)
+
+
+def _extents(value: Any) -> tuple[int, ...]:
+    if not _counts(*value.items):
+        raise ValueError("a tensor of no shape")
+    return tuple(value.items)
+
+
+def _sparse(parts: list[Any]) -> tuple[str, tuple[int, ...]]:
+    """The dtype and the shape of a sparse tensor, from its indices, its values and its size."""
+    values = [part for part in parts if isinstance(part, Claim)]
+    sizes = [part for part in parts if isinstance(part, (Tuple, Box)) and part.items and _counts(*part.items)]
+    return values[-1].dtype if values else "float32", tuple(sizes[0].items) if sizes else (0,)
+
+
+def _dtype(path: str) -> str:
+    name = path.removeprefix("torch.")
+    return _SHORT.get(name, name)
 
 
 def _item_of(dtype: str) -> int:
-    """Bytes of an element, at most."""
-    bits = re.search(r"\d+", dtype.replace("float8", "8"))
-    return -(-int(bits[0]) // 8) if bits else 8
+    """Bytes of an element; of a dtype that is never read, at least one."""
+    return ITEMSIZE.get(dtype, 1)
 
 
 def _counts(*values: Any) -> bool:
@@ -281,24 +380,29 @@ def _keep(value: Any) -> Callable[[_Machine, Any], None]:
     return lambda machine, _: machine.push(value)
 
 
-def _new(machine: _Machine, _: Any) -> None:
-    machine.push(Box())
+def _new(kind: str) -> Callable[[_Machine, Any], None]:
+    return lambda machine, _: machine.push(Box(kind))
 
 
 def _argument(machine: _Machine, argument: Any) -> None:
     machine.push(argument)
 
 
-#: The operations that torch's own reader knows.
+#: The operations of protocols 2 to 5 that torch.save makes of tensors and of what stands beside them.
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    **dict.fromkeys(("PROTO", "STOP"), lambda machine, _: None),
+    **dict.fromkeys(("PROTO", "STOP", "FRAME"), lambda machine, _: None),
     "NONE": _keep(None),
     "NEWTRUE": _keep(True),
     "NEWFALSE": _keep(False),
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"), _argument),
-    **dict.fromkeys(("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"), _new),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _argument),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING"), _argument),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _argument),
+    "EMPTY_LIST": _new("list"),
+    "EMPTY_DICT": _new("dict"),
+    "EMPTY_SET": _new("set"),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.get),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.put),
+    "MEMOIZE": _Machine.memoize,
     "MARK": _Machine.mark,
     "EMPTY_TUPLE": lambda machine, _: machine.tuple_([]),
     "TUPLE": lambda machine, _: machine.tuple_(machine.since_mark()),
@@ -309,7 +413,10 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
     "SETITEM": lambda machine, _: machine.set([machine.stack.pop(-2), machine.stack.pop()]),
     "SETITEMS": lambda machine, _: machine.set(machine.since_mark()),
+    "ADDITEMS": lambda machine, _: machine.add(machine.since_mark()),
+    "FROZENSET": _Machine.frozen,
     "GLOBAL": _Machine.glob,
+    "STACK_GLOBAL": _Machine.stack_glob,
     "REDUCE": _Machine.reduce,
     "NEWOBJ": _Machine.reduce,
     "BUILD": _Machine.build,

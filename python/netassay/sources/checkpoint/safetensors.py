@@ -26,7 +26,7 @@ from netassay.base import threads as thread_counts
 from netassay.base.arrays import View
 from netassay.base.errors import CorruptCheckpoint, ShapeError, UnsupportedLayout
 from netassay.base.text import shown, shown_path
-from netassay.sources.checkpoint.tensors import Found, Source
+from netassay.sources.checkpoint.tensors import Buffer, Found, Source
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -171,19 +171,6 @@ class SafetensorsFile:
 
     def __repr__(self) -> str:
         return f"SafetensorsFile({self.path!r}): {len(self)} tensors, {self.size} bytes"
-
-
-class Buffer:
-    """The one place that tensors are read into."""
-
-    def __init__(self) -> None:
-        self._bytes: NDArray[np.uint8] = np.empty(0, np.uint8)
-
-    def take(self, nbytes: int) -> NDArray[np.uint8]:
-        if self._bytes.size < nbytes:
-            self._bytes = np.empty(0, np.uint8)  # the old one goes before the new one comes
-            self._bytes = np.empty(nbytes, np.uint8)
-        return self._bytes[:nbytes]
 
 
 class TensorFile(Source):

@@ -14,19 +14,21 @@ from netassay.base.arrays import View
 from netassay.base.errors import CorruptCheckpoint, UnsupportedLayout
 from netassay.base.text import shown
 from netassay.sources.checkpoint.tensors import Found, Source
-from netassay.sources.checkpoint.torchfiles import TorchFile
 
 #: path -> its tensors.
 Open: TypeAlias = Callable[[str], Source]
 
 _MOST_JSON = 1 << 27
+#: How the text begins that Git leaves in place of a file that it has not fetched, and what is said of it.
+POINTER = b"version https://git-lfs"
+POINTED = "no checkpoint: the file itself is not there, only its Git LFS pointer (git lfs pull fetches it)"
 
 
 class Files(Source):
     """The tensors of several files, in their order."""
 
     def __init__(self, sources: Sequence[Source], notes: Sequence[str] = ()) -> None:
-        self._sources, self._last = sources, 0
+        self._sources = sources
         self.found = tuple(
             replace(found, region=(i, found.region), handle=(i, found))
             for i, source in enumerate(sources)
@@ -35,14 +37,10 @@ class Files(Source):
         self.wrappers = tuple(dict.fromkeys(wrapper for source in sources for wrapper in source.wrappers))
         self.notes = (*notes, *(note for source in sources for note in source.notes))
         self.sizes = tuple(size for source in sources for size in source.sizes)
-        self.resident = max((source.resident for source in sources), default=0)
         self.quantised = next((source.quantised for source in sources if source.quantised), "")
 
     def read(self, found: Found, threads: int | None) -> View:
         at: int = found.handle[0]
-        if at != self._last and isinstance(self._sources[self._last], TorchFile):
-            self._sources[self._last].close()  # one file's tensors at a time; it can be taken up again
-        self._last = at
         return self._sources[at].read(found.handle[1], threads)
 
     def close(self) -> None:
@@ -56,6 +54,8 @@ def read_json(path: str, function: str) -> Any:
         raise CorruptCheckpoint(f"{function}: {path}: got {size} bytes of JSON, expected at most {_MOST_JSON}")
     with open(path, "rb") as file:
         text = file.read(_MOST_JSON)
+    if text.startswith(POINTER):
+        raise UnsupportedLayout(f"{function}: {path}: got {POINTED}")
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

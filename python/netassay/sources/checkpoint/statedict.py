@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from netassay.base import arrays
 from netassay.base.arrays import View
 from netassay.base.errors import UnsupportedLayout
 from netassay.base.text import listed, shown
+from netassay.sources.checkpoint.pickles import Claim, Other
 from netassay.sources.checkpoint.tensors import Found, Source, describe
 
 #: Under what keys training scripts save a state_dict, the most telling first; a file's other keys are not descended.
@@ -33,9 +35,8 @@ class StateDict(Source):
 
 
 def is_array(value: object) -> bool:
-    """Whether it is a tensor or a numpy array."""
-    numpy = sys.modules.get("numpy")
-    return arrays.is_tensor(value) or (numpy is not None and isinstance(value, numpy.ndarray))
+    """Whether it is a tensor, a numpy array, or what a file says of a tensor."""
+    return arrays.is_tensor(value) or isinstance(value, (np.ndarray, Claim, Other))
 
 
 def unwrap(value: object, what: str) -> tuple[tuple[str, ...], Mapping[Any, Any]]:
@@ -60,7 +61,7 @@ def unwrap(value: object, what: str) -> tuple[tuple[str, ...], Mapping[Any, Any]
         key = next(iter(inner)) if key is None else key
         path.append(str(key))
         value = inner[key]
-    got = f"a {type(value).__name__}" + (
+    got = f"a {'tensor' if is_array(value) else getattr(value, 'kind', type(value).__name__)}" + (
         f" of {listed(map(str, value)) or 'nothing'}" if isinstance(value, Mapping) else ""
     )
     raise UnsupportedLayout(f"{what}: got {got}, expected a state_dict: names of tensors")

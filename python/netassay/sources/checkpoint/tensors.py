@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from netassay.base import arrays
 from netassay.base.arrays import View
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Bytes of one element; what is not here is never read.
 ITEMSIZE = {
@@ -21,6 +26,19 @@ ITEMSIZE = {
 }
 
 
+class Buffer:
+    """The one place that tensors are read into."""
+
+    def __init__(self) -> None:
+        self._bytes: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        if self._bytes.size < nbytes:
+            self._bytes = np.empty(0, np.uint8)  # the old one goes before the new one comes
+            self._bytes = np.empty(nbytes, np.uint8)
+        return self._bytes[:nbytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One tensor, under one of its names.
@@ -29,6 +47,8 @@ class Found:
         region: equal for two tensors that have the same elements, in whatever order of axes.
         handle: what the source reads it by.
         kind: class name of its module, "" where unknown.
+        layer: its module is a layer of torch's and this one of its weights.
+        inputs_first: stored (in, out, ...); None where its module does not say.
         refusal: why it cannot be a weight, whatever it looks like; "" where nothing speaks against it.
         counts: its elements are parameters.
         cost: bytes that reading it allocates; None: all of its own.
@@ -40,7 +60,8 @@ class Found:
     region: Hashable
     handle: Any = None
     kind: str = ""
-    transposed: bool = False
+    layer: bool = False
+    inputs_first: bool | None = None
     groups: int = 1
     refusal: str = ""
     counts: bool = True
@@ -62,8 +83,8 @@ class Source(ABC):
         found: every tensor under every name, in order of storage.
         wrappers: what was stripped; notes: sentences for the coverage.
         sizes: bytes of each file, none where there are none.
-        resident: bytes held beside the tensor that is read.
         quantised: what says that the source is quantised as a whole, or "".
+        config: of the config.json beside it.
         fingerprint: of the source, where it has one of its own; else "".
     """
 
@@ -71,8 +92,8 @@ class Source(ABC):
     wrappers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
-    resident = 0
     quantised = ""
+    config: Mapping[str, Any] = {}
     fingerprint = ""
 
     @abstractmethod
