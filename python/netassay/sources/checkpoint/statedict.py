@@ -11,7 +11,7 @@ from netassay.base import arrays
 from netassay.base.arrays import View
 from netassay.base.errors import UnsupportedLayout
 from netassay.base.text import listed, shown
-from netassay.sources.checkpoint.pickles import Claim, Other
+from netassay.sources.checkpoint.claims import Claim, Other
 from netassay.sources.checkpoint.tensors import Found, Source, describe
 
 #: Under what keys training scripts save a state_dict, the most telling first; a file's other keys are not descended.

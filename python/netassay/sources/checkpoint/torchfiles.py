@@ -24,7 +24,7 @@ from netassay.base.arrays import View
 from netassay.base.errors import CorruptCheckpoint, LimitExceeded, UnsupportedLayout
 from netassay.base.text import listed
 from netassay.sources.checkpoint import pickles, statedict, tensors
-from netassay.sources.checkpoint.pickles import Box, Claim, Other
+from netassay.sources.checkpoint.claims import Box, Claim, Other, Result
 from netassay.sources.checkpoint.tensors import Buffer, Found, Source
 
 #: The number that begins the older format, as a pickle of any protocol has it.
@@ -35,7 +35,7 @@ ARCHIVE = b"PK\x03\x04"
 class Scanned(NamedTuple):
     """What the pickle of a file builds, and where each of its storages begins."""
 
-    result: pickles.Result
+    result: Result
     places: dict[str, int]
     order: Literal["<", ">"] = "<"
 
@@ -64,7 +64,7 @@ class TorchFile(Source):
         self.found = tuple(_found(name, value) for name, value in named.items())
         self.notes = statedict.left_out(loaded, self.wrappers, state)
 
-    def _afford(self, scanned: pickles.Result, named: Mapping[str, Any], memory: float) -> None:
+    def _afford(self, scanned: Result, named: Mapping[str, Any], memory: float) -> None:
         """Nothing has been allocated yet."""
         for name, claim in named.items():
             if isinstance(claim, Claim) and claim.nbytes > max(memory, claim.storage.nbytes):
