@@ -155,6 +155,83 @@ def test_weights_measured_in_a_run_are_those_of_a_checkpoint_though_their_rows_h
     assert [pair.state for pair in side_by_side(run, train, ["network"], ("A", "B"))] == ["only_a", "only_b"]
 
 
+# ---- how far the weights moved ----
+
+
+def weights(**layers: Any) -> dict[str, Any]:
+    return {f"{name}.weight": value for name, value in layers.items()}
+
+
+def test_how_far_a_weight_moved_is_its_relative_norm_its_cosine_and_the_rank_of_the_change() -> None:
+    random = np.random.default_rng(0)
+    w = random.standard_normal((60, 40)).astype(np.float32)
+    low = (random.standard_normal((60, 3)) @ random.standard_normal((3, 40)) / 50).astype(np.float32)
+    theirs = {"same": w.copy(), "turned": w[::-1].copy(), "double": 2 * w, "less": -w, "low": w + low, "kernel": w + low}  # each of its own
+    ours = {name: w.copy().reshape(60, 10, 2, 2) if name == "kernel" else w.copy() for name in theirs}
+    theirs["kernel"] = theirs["kernel"].reshape(60, 10, 2, 2)
+    found = compare(weights(**ours), weights(**theirs), permutations=0)
+    for name in theirs:
+        a, b = (side[name].astype(np.float64).ravel() for side in (ours, theirs))
+        moved = found[name].movement
+        assert moved.relative == pytest.approx(np.linalg.norm(b - a) / np.linalg.norm(a), rel=1e-12, abs=0)
+        assert moved.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), rel=1e-12)
+    ranks = {"same": 0, "turned": 30, "double": 40, "less": 40, "low": 3, "kernel": 3}
+    assert {name: found[name].movement.rank for name in theirs} == ranks
+    assert found["same"].movement.relative == 0
+    assert not found.equal
+
+
+def test_the_rank_of_a_change_is_not_that_of_its_rounding() -> None:
+    torch = pytest.importorskip("torch")
+    w = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    low = 3 * torch.outer(torch.linspace(-1, 1, 64), torch.linspace(1, 2, 48)).double()
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        a, b = w.to(dtype), (w.to(dtype).double() + low).to(dtype)
+        assert compare({"a.weight": a}, {"a.weight": b}, permutations=0)["a"].movement.rank == 1
+
+
+def test_the_rank_of_a_wide_change_is_asked_for(tmp_path: Path, capsys: Capture) -> None:
+    a, b = np.zeros((1025, 1026), np.float32), np.zeros((1025, 1026), np.float32)
+    a[0], b[0, 0] = 1, 1
+    assert compare(weights(x=a), weights(x=b), permutations=0)["x"].movement.rank is None
+    files = [str(write(tmp_path / f"{name}.safetensors", weights(x=w))) for name, w in (("a", a), ("b", b))]
+    assert cli.main(["compare", *files, "--rank", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["layers"][0]["movement"]["rank"] == 1
+
+
+def test_a_weight_of_zeros_has_no_direction_and_no_relative_norm() -> None:
+    zeros, ones = (lambda: np.zeros((2, 3))), (lambda: np.ones((2, 3)))
+    found = compare(weights(a=zeros(), b=zeros(), c=ones()), weights(a=ones(), b=zeros(), c=zeros()), permutations=0)
+    told = {pair.name: (pair.movement.relative, pair.movement.cosine, pair.movement.rank) for pair in found}
+    assert told == {"a": (None, None, 1), "b": (0.0, None, 0), "c": (1.0, None, 1)}
+
+
+def test_both_networks_are_over_one_scale_and_what_stayed_has_not_changed() -> None:
+    random = np.random.default_rng(1)
+    still, grown = random.standard_normal((9, 7)), random.standard_normal((7, 9))
+    found = compare(weights(still=still, grown=grown), weights(still=still, grown=5 * grown), permutations=0)
+    assert found.totals["persistence.scale"].a == found.totals["persistence.scale"].b == 5 * np.abs(grown).max()
+    assert all(change.a == change.b for several in found["still"].changes.values() for change in several.values())
+
+
+def test_what_moved_most_stands_first() -> None:
+    random = np.random.default_rng(2)
+    ours = {name: random.standard_normal((6, 5)) for name in "abcd"}
+    noise = dict(zip("abcd", (0.1, 0.0, 2.0, 0.5), strict=True))
+    theirs = {name: w + noise[name] * random.standard_normal((6, 5)) for name, w in ours.items()}
+    found = compare(weights(**ours), weights(**theirs), permutations=0)
+    lines = str(found).split("\n\n")[1].splitlines()[2:]
+    assert [line.split()[0] for line in lines] == ["c", "d", "a", "b"]
+    assert [pair.name for pair in found] == list("abcd")
+
+
+def test_of_reports_it_is_said_that_they_hold_no_weights(a: Path, b: Path) -> None:
+    reports = [measure_weights(path) for path in (a, b)]
+    assert "A and B are reports, which hold no weights" in " ".join(str(compare(*reports)).split())
+    assert "B is a report, which holds no weights" in compare(a, reports[1]).notes[0]
+    assert compare(a, b, permutations=0).notes == ()
+
+
 # ---- reports and checkpoints ----
 
 
@@ -163,6 +240,8 @@ def test_reports_their_files_and_what_they_were_made_of_give_the_same(a: Path, b
     for report, name in zip(reports, "ab", strict=True):
         report.to_json(tmp_path / f"{name}.json")
     expected = compare(a, b, permutations=0).to_dict()
+    for layer in expected["layers"]:
+        layer["movement"] = None  # which a report cannot give
     files = [tmp_path / f"{name}.json" for name in "ab"]
     for one, two in (reports, (a, reports[1]), (str(files[0]), b), files):
         found = compare(one, two, permutations=0).to_dict()
@@ -319,7 +398,8 @@ def test_reports_that_the_command_wrote_are_compared(a: Path, b: Path, tmp_path:
     capsys.readouterr()
     assert cli.main(["compare", str(tmp_path / "a.json"), str(b)]) == 0
     table = capsys.readouterr().out.split("\n\n")[1]
-    assert table == str(compare(a, b, measures="network")).split("\n\n")[1]
+    reports = [measure_weights(path, measures=("network",)) for path in (a, b)]
+    assert table == str(compare(*reports)).split("\n\n")[1]
     assert cli.main(["compare", str(tmp_path / "a.json"), str(b), "--measures", "persistence,network"]) == 1
     assert capsys.readouterr().err.startswith("netassay: compare: got measures=('persistence', 'network') for a report")
 

@@ -153,6 +153,7 @@ def plan(
 @threads
 @memory
 @click.option("--nonfinite", type=click.Choice(["raise", "skip"]), default="raise", show_default=True)
+@click.option("--rank", is_flag=True, help="The rank of every change, also of one wider than 1024.")
 @report_files("comparison")
 @debug
 def compare(
@@ -162,6 +163,7 @@ def compare(
     threads: int | None,
     memory: float | None,
     nonfinite: str,
+    rank: bool,
     json_path: str | None,
     csv_path: str | None,
 ) -> None:
@@ -174,7 +176,9 @@ def compare(
     from netassay.verbs.compare import compare
 
     with byte_progress() as track:
-        found = compare(a, b, measures=measures, threads=threads, memory=memory, nonfinite=nonfinite, track=track)
+        found = compare(
+            a, b, measures=measures, threads=threads, memory=memory, nonfinite=nonfinite, rank=rank, track=track
+        )
     write(found, found.render, found.csv_text, json_path, csv_path)
 
 

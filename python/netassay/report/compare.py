@@ -43,6 +43,22 @@ class Change:
         return f"{show(self.a, form)} -> {show(self.b, form)}{difference}"
 
 
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """How far the weight of a layer has moved from A to B.
+
+    Attributes:
+        relative: |B - A| / |A|, Euclidean norms of all elements; None where A is 0 and B is not.
+        cosine: <A, B> / (|A| |B|), in [-1, 1]; None where either is 0.
+        rank: of B - A as an (out, the rest) matrix: singular values above what rounding in the format of the weights
+            gives, eps max(|A|, |B|) (sqrt(out) + sqrt(rest)); None where it was not asked for, or is not finite.
+    """
+
+    relative: float | None
+    cosine: float | None
+    rank: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
     """A layer of A and the one of B that it is compared with; one of them None where it has none.
@@ -53,6 +69,7 @@ class Pair:
             name; "only_a", "only_b".
         changes: by measure and field; numbers alone.
         divergence: of the two weights' distributions, a `netassay.network.Divergence`, where both rows have one.
+        movement: of the weight itself, where both sides have weights of one shape.
     """
 
     a: Row | None
@@ -60,6 +77,7 @@ class Pair:
     state: State
     changes: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
     divergence: Any = None
+    movement: Movement | None = None
 
     @property
     def row(self) -> Row:
@@ -84,6 +102,7 @@ class Comparison:
         layers: pairs in the order of A, then what only B has.
         totals: numbers of the whole networks that both have, by name.
         missing: by side ("a", "b") and layer, why that side has no result of it, where it says so.
+        notes: sentences about what could not be compared.
     """
 
     source_a: str
@@ -92,6 +111,7 @@ class Comparison:
     layers: tuple[Pair, ...]
     totals: Mapping[str, Change] = field(default_factory=dict)
     missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.layers)
@@ -108,7 +128,8 @@ class Comparison:
     def equal(self) -> bool:
         """Whether all layers are of the same name and shape, and no number differs."""
         same = all(pair.state == "same" for pair in self.layers)
-        return same and not any(change.a != change.b for pair in self.layers for change in _changes(pair))
+        moved = any(pair.movement is not None and pair.movement.relative != 0 for pair in self.layers)
+        return same and not moved and not any(change.a != change.b for pair in self.layers for change in _changes(pair))
 
     def named(self, state: State) -> tuple[Pair, ...]:
         """The pairs of a state."""
@@ -122,12 +143,13 @@ class Comparison:
         return f"<Comparison: layers {both}, only in A {len(self.named('only_a'))}, in B {len(self.named('only_b'))}>"
 
     def render(self, width: int | None = None) -> str:
-        """As text; with the width of a terminal, columns that do not fit are left out."""
-        both = [pair for pair in self.layers if pair.a is not None and pair.b is not None]
+        """As text, what moved most first; with the width of a terminal, columns that do not fit are left out."""
+        both = sorted((pair for pair in self.layers if pair.a is not None and pair.b is not None), key=_rest)
         parts = [f"A  {printable(self.source_a)}\nB  {printable(self.source_b)}"]
         parts.append(table(_COLUMNS, both, width) if both else "no layer of A is one of B")
         wrapped = width or min(max(80, *map(len, "\n\n".join(parts).splitlines())), 120)
-        for heading, lines in (("totals", self._totals()), ("layers", self._differences())):
+        notes = (f"  {note}" for note in self.notes)
+        for heading, lines in (("totals", self._totals()), ("layers", self._differences()), ("notes", notes)):
             if text := wrap(lines, wrapped, 4):
                 parts.append(f"{heading}\n{text}")
         return "\n\n".join(parts)
@@ -154,7 +176,10 @@ class Comparison:
         """As plain JSON values, `netassay.comparison/1`; non-finite numbers are null, as in a report."""
         from netassay.report.encode import encode
 
-        layers = [{**_fixed(pair), **pair.changes, "divergence": pair.divergence} for pair in self.layers]
+        layers = [
+            {**_fixed(pair), **pair.changes, "divergence": pair.divergence, "movement": pair.movement}
+            for pair in self.layers
+        ]
         found: dict[str, Any] = encode(
             {
                 "schema": SCHEMA,
@@ -164,6 +189,7 @@ class Comparison:
                 "totals": self.totals,
                 "layers": layers,
                 "missing": self.missing,
+                "notes": self.notes,
             }
         )
         return found
@@ -185,6 +211,8 @@ class Comparison:
                     cells.update({f"{measure}.{name}.{key}": value for key, value in scalars(change)})
             if pair.divergence is not None:
                 cells.update({f"divergence.{key}": value for key, value in scalars(pair.divergence)})
+            if pair.movement is not None:
+                cells.update({f"movement.{key}": value for key, value in scalars(pair.movement)})
             for key, value in cells.items():
                 found.setdefault(key, [None] * len(self.layers))[i] = value
         return found
@@ -202,6 +230,13 @@ class Comparison:
     def to_frame(self) -> pandas.DataFrame:
         """The columns of `to_csv` as a pandas DataFrame. Raises ImportError without pandas."""
         return frame_of(self.columns(), "Comparison")
+
+
+def _rest(pair: Pair) -> float:
+    """How little a pair has changed: by its weight, else by the distributions of its weights."""
+    if pair.movement is not None:
+        return -(float("inf") if pair.movement.relative is None else pair.movement.relative)
+    return -float(getattr(pair.divergence, "value", None) or 0.0)
 
 
 def _changes(pair: Pair) -> Iterator[Change]:
@@ -230,6 +265,10 @@ def _shown(measure: str, name: str, form: str) -> Callable[[Pair], str | None]:
     return cell
 
 
+def _of_movement(name: str) -> Callable[[Pair], Any]:
+    return lambda pair: getattr(pair.movement, name, None)
+
+
 def _of_divergence(name: str) -> Callable[[Pair], Any]:
     return lambda pair: getattr(pair.divergence, name, None)
 
@@ -243,6 +282,9 @@ _COLUMNS = (
     Column("call", lambda pair: pair.row.call),
     Column("mode", lambda pair: pair.row.mode),
     Column("shape", lambda pair: _size(pair.a) if pair.row.calls is None and pair.row.shape else None, rank=6),
+    Column("moved by", _of_movement("relative"), ".3g"),
+    Column("cosine", _of_movement("cosine"), ".4f", rank=1),
+    Column("rank", _of_movement("rank"), ",", rank=5),
     *(
         Column(one.heading, _shown(measure.name, one.field, one.form), rank=one.rank, right=True)
         for measure in MEASURES.values()

@@ -9,12 +9,15 @@ from functools import partial
 from typing import Any
 
 from netassay import network as _network
+from netassay.base import threads as _threads
 from netassay.base.errors import DomainError
 from netassay.report import Report
 from netassay.report.align import side_by_side
 from netassay.report.compare import Comparison, Pair
+from netassay.sources.checkpoint.checkpoint import open_checkpoint
+from netassay.verbs.movement import moved, movements
 from netassay.verbs.weighing import MEASURES
-from netassay.verbs.weights import Track, measure_weights
+from netassay.verbs.weights import Pass, Track, read_weights
 
 
 def compare(
@@ -27,6 +30,7 @@ def compare(
     nonfinite: str = "raise",
     permutations: int = 100,
     seed: int = 0,
+    rank: bool = False,
     track: Track | None = None,
 ) -> Comparison:
     """Compares two networks, layer by layer: every number that both have, and b - a.
@@ -36,7 +40,9 @@ def compare(
     "network" the distributions of each pair of weights are compared too: their Jensen-Shannon divergence in bits on the
     grid of `netassay.network.grid`, beside its permutation null.
 
-    Neural persistence of either is over a scale of its own, its largest |w|: see `totals["persistence.scale"]`.
+    Of two checkpoints, state_dicts or modules each pair has its `movement`: how far the weight itself has moved, its
+    relative norm, cosine and rank; a report holds no weights. Neural persistence of both is then over one scale, the
+    larger of their two; with a report in it, either is over its own: see `totals["persistence.scale"]`.
 
     Args:
         a, b: a Report, or the path of one (.json); else what `measure_weights` takes: path of a checkpoint, a
@@ -45,6 +51,7 @@ def compare(
         measures: names of measures, as of the rows; None: all that both have, of two checkpoints "persistence" and
             "network".
         threads, memory, nonfinite, track: as for `measure_weights`.
+        rank: the rank of every change, also of one wider than 1024, where its singular values take their time.
         permutations: of the null of each divergence; 0: none. seed: of these.
 
     Raises:
@@ -53,13 +60,35 @@ def compare(
     """
     sides = [_report(side) for side in (a, b)]
     wanted = _wanted(sides, measures)
-    measured = partial(
-        measure_weights, measures=wanted, threads=threads, memory=memory, nonfinite=nonfinite, track=track
-    )
-    made = [measured(given) if report is None else report for given, report in zip((a, b), sides, strict=True)]
+    read = partial(read_weights, measures=wanted, threads=threads, memory=memory, nonfinite=nonfinite, track=track)
+    passes = [read(given) if report is None else None for given, report in zip((a, b), sides, strict=True)]
+    weights = all(one is not None for one in passes)
+    scale = max((one.scale for one in passes if one is not None), default=0.0) if weights else 0.0
+    made = [_reported(one, report, scale) for one, report in zip(passes, sides, strict=True)]
     names = [_name(given, report) for given, report in zip((a, b), made, strict=True)]
     found = side_by_side(made[0], made[1], wanted, (names[0], names[1]))
-    return replace(found, layers=tuple(_with_divergence(pair, permutations, seed) for pair in found.layers))
+    found = replace(found, layers=tuple(_with_divergence(pair, permutations, seed) for pair in found.layers))
+    if not weights:
+        return replace(found, notes=(_no_weights(sides),))
+    with (
+        open_checkpoint(a, memory=memory, function="compare") as ours,
+        open_checkpoint(b, memory=memory, function="compare") as theirs,
+    ):
+        by_place = movements(found, ours, theirs, rank=rank, threads=_threads.resolve(threads))
+    return replace(found, layers=moved(found, by_place))
+
+
+def _reported(one: Pass | None, report: Report | None, scale: float) -> Report:
+    if report is not None:
+        return report
+    assert one is not None
+    return one.report(scale)
+
+
+def _no_weights(sides: list[Report | None]) -> str:
+    reports = [name for name, side in zip("AB", sides, strict=True) if side is not None]
+    which = "A and B are reports, which hold" if len(reports) > 1 else f"{reports[0]} is a report, which holds"
+    return f"how far the weights moved is not known: {which} no weights; compare the checkpoints"
 
 
 def _report(source: Any) -> Report | None:

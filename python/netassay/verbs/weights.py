@@ -94,6 +94,30 @@ def measure_weights(
             layers that do not chain. DomainError: an option outside its domain. KeyboardInterrupt: Ctrl-C; its `report`
             has what was finished, with the flag "partial" in its totals where weights were left.
     """
+    return read_weights(
+        source,
+        measures=measures,
+        layers=layers,
+        threads=threads,
+        memory=memory,
+        nonfinite=nonfinite,
+        chain=chain,
+        track=track,
+    ).report()
+
+
+def read_weights(
+    source: Any,
+    *,
+    measures: tuple[str, ...],
+    layers: object = "*",
+    threads: int | None = None,
+    memory: float | None = None,
+    nonfinite: str = "raise",
+    chain: Iterable[str] | None = None,
+    track: Track | None = None,
+) -> Pass:
+    """Reads what `measure_weights` measures, once; `report` of what it returns is its report. Raises as it does."""
     wanted = weighings(measures, "measure_weights")
     names = tuple(weighing.measure for weighing in wanted)
     _require(
@@ -106,19 +130,18 @@ def measure_weights(
         chosen = selected(checkpoint, layers, "measure_weights")
         for weighing in wanted:
             weighing.prepare(source, checkpoint, chain, memory)
-        weights = _Pass(checkpoint, chosen, wanted, count)
+        weights = Pass(checkpoint, chosen, wanted, count)
         try:
             weights.run(track or (lambda tensor, done, total: None))
         except KeyboardInterrupt as interrupt:
             interrupted = Interrupted()
             interrupted.report = weights.report()
             raise interrupted from interrupt
-        report = weights.report()
     if weights.nonfinite and nonfinite == "raise":
         error = NonFiniteWeights(weights.told())
-        error.report = report
+        error.report = weights.report()
         raise error
-    return report
+    return weights
 
 
 def selected(checkpoint: Checkpoint, layers: object, verb: str) -> Sequence[int]:
@@ -140,7 +163,7 @@ def selected(checkpoint: Checkpoint, layers: object, verb: str) -> Sequence[int]
     return patterns.choose(layers, names, of=checkpoint.source, kind="weight", matches=matches)
 
 
-class _Pass:
+class Pass:
     """One pass over the weights of a checkpoint: what has been read so far, and the report of it at any time.
 
     Each weight is noted by one assignment once it is finished, so that an interruption leaves only whole ones.
@@ -194,8 +217,21 @@ class _Pass:
         name = self._checkpoint.weights[place].name
         return f"measure_weights: {self._checkpoint.source}: tensor {name!r}: {what}{more}; nonfinite='skip' allows it"
 
-    def report(self) -> Report:
-        """Makes the report of what has been read so far."""
+    @property
+    def scale(self) -> float:
+        """The scale of the measure that has one, of the layers read so far."""
+        return max((self._scale(weighing) for weighing in self._weighings if weighing.scale_is), default=0.0)
+
+    def _scale(self, weighing: Weighing) -> float:
+        name = weighing.measure
+        return weighing.scale(values[name] for place, values in self._values.items() if not self._aside(place))
+
+    def report(self, at_least: float = 0.0) -> Report:
+        """Makes the report of what has been read so far.
+
+        Args:
+            at_least: the scale of another network that this one is compared with.
+        """
         places = sorted(self._chosen & self._values.keys())
         left = len(self._read) - len(self._values) - len(self.nonfinite)
         flags = (("nonfinite",) if self.nonfinite else ()) + (("partial",) if left else ())
@@ -204,7 +240,7 @@ class _Pass:
         layers = [place for place in places if not self._aside(place)]
         for weighing in self._weighings:
             name = weighing.measure
-            scale = weighing.scale(values[name] for place, values in self._values.items() if not self._aside(place))
+            scale = max(self._scale(weighing), at_least)
             for place in layers:
                 measures[place][name] = weighing.result(self._values[place][name], scale)
             totals |= weighing.totals([measures[place][name] for place in layers], scale, flags)
