@@ -166,7 +166,14 @@ def test_how_far_a_weight_moved_is_its_relative_norm_its_cosine_and_the_rank_of_
     random = np.random.default_rng(0)
     w = random.standard_normal((60, 40)).astype(np.float32)
     low = (random.standard_normal((60, 3)) @ random.standard_normal((3, 40)) / 50).astype(np.float32)
-    theirs = {"same": w.copy(), "turned": w[::-1].copy(), "double": 2 * w, "less": -w, "low": w + low, "kernel": w + low}  # each of its own
+    theirs = {
+        "same": w.copy(),
+        "turned": w[::-1].copy(),
+        "double": 2 * w,
+        "less": -w,
+        "low": w + low,
+        "kernel": w + low,
+    }
     ours = {name: w.copy().reshape(60, 10, 2, 2) if name == "kernel" else w.copy() for name in theirs}
     theirs["kernel"] = theirs["kernel"].reshape(60, 10, 2, 2)
     found = compare(weights(**ours), weights(**theirs), permutations=0)
