@@ -254,6 +254,23 @@ def test_a_fair_coin_is_one_bit_and_a_unit_that_never_switches_none() -> None:
     assert np.isnan(got.effective_samples[1:]).all()
 
 
+@pytest.mark.parametrize("rule", ["relu", "relu6"])
+def test_units_of_a_channel_that_held_a_nan_are_not_dead_whatever_their_bits(rule: str) -> None:
+    nan = np.nan
+    x = np.array(
+        [[[-1.0, -1.0], [nan, nan], [nan, -1.0], [0.5, 0.5]], [[-1.0, -1.0], [nan, nan], [-1.0, -1.0], [0.5, 0.5]]]
+    )
+    got = complexity(x, rule=rule)
+    assert (got.nans, got.channel_bits.tolist()) == (5, [0.0] * 4)
+    assert (got.dead, got.dead_position) == (1 / 4, 1 / 4)
+    assert (got.linear, got.linear_position) == (1 / 4, 1 / 4)
+
+
+def test_units_of_a_channel_that_held_a_nan_are_not_linear() -> None:
+    got = complexity(np.array([[-1.0, np.nan, 1.0]]), rule="leaky_relu", layout="rows")
+    assert got.linear == 2 / 3
+
+
 def test_one_sample_apart_of_many_is_no_rounding() -> None:
     state = Switching()
     state.add_counts(samples=3 * 10**9 + 7, state=[1])

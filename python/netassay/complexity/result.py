@@ -41,7 +41,8 @@ class Complexity:
             sampling, at most log2 K; n = observations, samples.
         mean_channel_miller_madow, mean_position_miller_madow: bits per unit.
         shares: (K, C) float64, p by the channel rule.
-        dead, dead_position: share of units that were always off, by either rule; ReLU and ReLU6 only, else None.
+        dead, dead_position: share of units that were always off, by either rule; ReLU and ReLU6 only, else None. A NaN
+            is off in the bits and shares, but no unit of a channel that held one is said to be dead, or linear.
         linear, linear_position: share of units that were always in one and the same piece that is linear and not
             constant. None for rules that say nothing of pieces (gate_sign, threshold).
         hamming: mean over pairs of samples of the share of units (position rule) whose states differ,
@@ -123,6 +124,7 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
         corrected_positions = miller_madow(by_position, position.reshape(-1, *shape), samples, most)
     mean, variance, infinities = _moments(counts, observations)
     varies = counts["shape_varies"]
+    known = counts["nan"] == 0
     unlabelled = len(counts["class_observations"]) == 0
     flags = {
         "single_sample": samples == 1,
@@ -143,10 +145,10 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
         mean_channel_miller_madow=float(corrected.mean()),
         mean_position_miller_madow=None if corrected_positions is None else float(corrected_positions.mean()),
         shares=read_only(channel / observations),
-        dead=_always(channel, observations, RULES[rule].dead),
-        dead_position=None if position is None else _always(position, samples, RULES[rule].dead),
-        linear=_always(channel, observations, _linear(rule, len(channel))),
-        linear_position=None if position is None else _always(position, samples, _linear(rule, len(channel))),
+        dead=_always(channel, observations, RULES[rule].dead, known),
+        dead_position=None if position is None else _always(position, samples, RULES[rule].dead, known),
+        linear=_always(channel, observations, _linear(rule, len(channel)), known),
+        linear_position=(None if position is None else _always(position, samples, _linear(rule, len(channel)), known)),
         hamming=None if position is None or samples == 1 else hamming(position, samples),
         effective_samples=read_only(effective_samples(counts, pieces)),
         label_information=None if unlabelled else read_only(label_information(counts, bits, pieces)),
@@ -248,6 +250,13 @@ def _linear(rule: str, states: int) -> tuple[int, ...]:
     return tuple(range(states)) if rule in ("maxpool", "identity") else RULES[rule].linear
 
 
-def _always(states: Int64, total: int, which: tuple[int, ...]) -> float | None:
-    """Share of units that are always in one of these states; None where there is none such."""
-    return float((states[list(which)] == total).any(axis=0).mean()) if which else None
+def _always(states: Int64, total: int, which: tuple[int, ...], known: NDArray[np.bool_]) -> float | None:
+    """Share of units that are always in one of these states; None where there is none such.
+
+    Args:
+        known: (C,), channels without a NaN; a unit of another one is in no state for certain.
+    """
+    if not which:
+        return None
+    always = (states[list(which)] == total).any(axis=0).reshape(len(known), -1)
+    return float((always & known[:, None]).mean())
