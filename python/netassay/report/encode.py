@@ -43,6 +43,18 @@ def encode(value: Any) -> Any:
     raise TypeError(f"report: got {reprlib.repr(value)} of {type(value)}, expected a number, text or result")
 
 
+def encode_totals(totals: Mapping[str, Any]) -> dict[str, Any]:
+    """Totals, whose flags go by the name of a number: {"saturation.eval": ["nonfinite_layers"]}."""
+    out: dict[str, Any] = encode({key: None if _nonfinite(value) else value for key, value in totals.items()})
+    for key, value in totals.items():
+        if _nonfinite(value):
+            out[key] = encode(value)
+            flags = out.setdefault("flags", {})
+            if FLAG not in (told := flags.setdefault(key, [])):
+                flags[key] = [*told, FLAG]
+    return out
+
+
 def _encode_items(items: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     lost = False

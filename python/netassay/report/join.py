@@ -33,6 +33,9 @@ def join(report: Report, other: Report) -> Report:
         rows[key] = replace(standing, measures={**standing.measures, **row.measures})
     joined = tuple(rows[key] for key in order)
     totals = {**report.totals, **other.totals}
+    flags = {**report.totals.get("flags", {}), **other.totals.get("flags", {})}
+    if flags:
+        totals["flags"] = flags
     return replace(
         report,
         layers=joined,

@@ -46,6 +46,7 @@ def schema() -> dict[str, Any]:
     properties["totals"]["properties"] = {
         name: described for name, total in TOTALS.items() if (described := _total(total)) is not None
     }
+    properties["totals"]["properties"]["flags"] = {"type": "object", "additionalProperties": _FLAGS}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA,

@@ -221,11 +221,12 @@ class Watch:
         if not entries:
             raise NothingObserved(summary.why_empty(seen))
         rows = summary.rows(entries, seen)
+        totals = summary.totals(rows, entries)
         return Report(
             layers=rows,
             coverage=summary.coverage(entries, seen),
-            totals=summary.totals(rows),
-            findings=findings(rows),
+            totals=totals,
+            findings=findings(rows, totals),
             provenance=self._provenance(),
         )
 
@@ -283,6 +284,7 @@ class Watch:
             config, parts = self._recorder.probes[key.measure].pack(entry.state)
             tensors.update({f"{index}.{part}": value for part, value in parts.items()})
             about = {"calls": entry.calls, "most": entry.most, "flags": sorted(entry.flags)}
+            about |= {"passes": entry.passes, "first_nonfinite": entry.first_nonfinite}
             kept.append({**key._asdict(), **about, "state": config})
         progress: dict[str, Any] = {
             "passes": self._taps.passes,
@@ -312,7 +314,14 @@ class Watch:
                 parts = {name.split(".", 1)[1]: part for name, part in tensors.items() if name.startswith(f"{index}.")}
                 key = Key(*(kept[part] for part in Key._fields))
                 state = self._recorder.probes[key.measure].kept.from_tensors(kept["state"], parts)
-                entries[key] = Entry(state, kept["calls"], kept["most"], frozenset(kept["flags"]))
+                entries[key] = Entry(
+                    state,
+                    kept["calls"],
+                    kept["most"],
+                    frozenset(kept["flags"]),
+                    kept["passes"],
+                    kept["first_nonfinite"],
+                )
             draws, kinds, passes = (dict(progress[part]) for part in ("draws", "kinds", "passes"))
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, StateError):

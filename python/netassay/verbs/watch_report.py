@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netassay.network import Distribution
 from netassay.report import Coverage, Row, Skipped
 from netassay.sources import layers as _layers
+from netassay.sources.live.device import DeviceMoments
 from netassay.sources.live.nonlinearities import own
 from netassay.sources.live.probes import flagged
 from netassay.sources.live.recorder import Entry, Key
+from netassay.stats.moments import Moments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +35,10 @@ _NEVER_A_SITE = "never observed: it was not called in a pass of the model, or in
 _COMPILED = "never observed: the model runs compiled; watch it uncompiled"
 _SCRIPTED = "it runs inside jit.script, where nonlinearities are not seen"
 _INSIDE = "its nonlinearities run inside one kernel, where they cannot be counted"
+#: Flag of a total that is None because some layers were not finite.
+_MISSING = "nonfinite_layers"
+_LOST = frozenset({"nonfinite", "overflow"})
+_NO_VALUE = object()
 _FAST_PATHS = {"MultiheadAttention", "TransformerEncoderLayer"}
 
 
@@ -90,23 +98,33 @@ def _row(place: tuple[str, int | None, str], group: Entries, module: nn.Module |
     )
 
 
-def totals(rows: Iterable[Row]) -> dict[str, Any]:
-    """Numbers of the whole network by mode: means over layers, and what the sites switch in all."""
+def totals(rows: Iterable[Row], entries: Entries) -> dict[str, Any]:
+    """Numbers of the whole network by mode: means over layers, and what the sites switch in all.
+
+    A number that would leave out layers, or count NaNs as off, is None, and `flags` says so.
+    """
     rows = tuple(rows)
     found: dict[str, Any] = {}
+    flags: dict[str, tuple[str, ...]] = {}
     for measure in ("saturation", "effective_dimension"):
-        means = {mode: float(np.mean(values)) for mode, values in _values(rows, measure)}
+        by_mode = {mode: _mean(results) for mode, results in _results(rows, measure)}
+        means = {mode: value for mode, value in by_mode.items() if value is not _NO_VALUE}
         if means or any(measure in row.measures for row in rows):
             found[measure] = means
-    switching = {mode: _switching(results) for mode, results in _results(rows, "complexity")}
-    return found | ({"complexity": switching} if switching else {})
+        flags |= {f"{measure}.{mode}": (_MISSING,) for mode, value in means.items() if value is None}
+    for mode, results in _results(rows, "complexity"):
+        found.setdefault("complexity", {})[mode] = numbers = _switching(results)
+        flags |= {f"complexity.{mode}": (_MISSING,)} if numbers["mean_channel"] is None else {}
+    first = dict(_first_nonfinite(rows, entries))
+    return found | ({"first_nonfinite": first} if first else {}) | ({"flags": flags} if flags else {})
 
 
-def _values(rows: Sequence[Row], measure: str) -> Iterator[tuple[str, list[float]]]:
-    for mode, results in _results(rows, measure):
-        present = [result.value for result in results if result.value is not None]
-        if present:
-            yield mode, present
+def _mean(results: Sequence[Any]) -> Any:
+    """The mean of the values that there are; None: some are missing because what came was not finite."""
+    if any(result.value is None and _LOST & set(result.flags) for result in results):
+        return None
+    values = [result.value for result in results if result.value is not None]
+    return float(np.mean(values)) if values else _NO_VALUE
 
 
 def _results(rows: Sequence[Row], measure: str) -> Iterator[tuple[str, list[Any]]]:
@@ -119,13 +137,46 @@ def _results(rows: Sequence[Row], measure: str) -> Iterator[tuple[str, list[Any]
 def _switching(results: Sequence[Any]) -> dict[str, Any]:
     """Bits of the network: sums, and means over all units; those of positions where every site has them."""
     found: dict[str, Any] = {"sites": len(results)}
+    spoiled = any(result.nans for result in results)
     for rule in ("channel", "position"):
         totals = [getattr(result, f"total_{rule}") for result in results]
         if None not in totals:
             places = (1 if rule == "channel" else result.positions for result in results)
             units = sum(len(result.channel_bits) * count for result, count in zip(results, places, strict=True))
-            found |= {f"total_{rule}": float(sum(totals)), f"mean_{rule}": float(sum(totals)) / units}
+            numbers = {f"total_{rule}": float(sum(totals)), f"mean_{rule}": float(sum(totals)) / units}
+            found |= dict.fromkeys(numbers) if spoiled else numbers
     return found
+
+
+def _first_nonfinite(rows: Sequence[Row], entries: Entries) -> Iterator[tuple[str, dict[str, Any]]]:
+    """By mode: where the first value that was not finite was seen, by pass and then by order of call.
+
+    Where no pass is known, of a state on a device, the order of call alone decides; counts of switching, which note no
+    pass, are asked last.
+    """
+    for mode in ("train", "eval"):
+        spoiled = [(key, entry) for key, entry in entries if key.mode == mode and _nonfinite(entry.state)[0]]
+        counted = [row for row in rows if row.mode == mode and row.complexity is not None and row.complexity.nans]
+        if spoiled:
+            key, entry = min(spoiled, key=lambda one: one[1].first_nonfinite or math.inf)
+            lost, total, of = _nonfinite(entry.state)
+            yield mode, _place(key.name, key.call or None, entry.first_nonfinite, lost / total, of)
+        elif counted:
+            found = counted[0].complexity
+            share = found.nans / (found.observations * len(found.channel_bits))
+            yield mode, _place(counted[0].name, counted[0].call, None, share, "values")
+
+
+def _nonfinite(state: Any) -> tuple[int, int, str]:
+    """How much of what a state was shown is not finite, of how much, and what it is."""
+    if not isinstance(state, (Moments, DeviceMoments, Distribution)):
+        return 0, 0, ""
+    lost = int(state.nonfinite)
+    return lost, int(state.count) + lost, "values" if isinstance(state, Distribution) else "rows"
+
+
+def _place(name: str, call: int | None, number: int | None, share: float, of: str) -> dict[str, Any]:
+    return {"layer": name, "call": call, "pass": number, "share": share, "of": of}
 
 
 def coverage(entries: Entries, seen: Seen) -> Coverage:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import netassay as na
-from python.models import data
+from netassay.report import Report
+from python.models import data, seeded
 
 
 class Spoil(nn.Module):
@@ -50,6 +54,69 @@ def test_a_layer_of_nothing_but_nans_keeps_its_row_without_a_value() -> None:
     assert row.saturation.value is None
     assert {"too_few_rows", "nonfinite"} <= set(row.saturation.flags)
     assert watch.states["0", "train"].nonfinite == 10
+
+
+class Burst(nn.Module):
+    """Puts NaNs into rows of its input in some of its calls."""
+
+    def __init__(self, rows: dict[int, int]) -> None:
+        super().__init__()
+        self.rows, self.call = rows, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.call += 1
+        x = x.clone()
+        x[: self.rows.get(self.call, 0)] = float("nan")
+        return x
+
+
+def test_the_first_layer_and_pass_with_a_nan_are_named_with_the_share_of_its_rows(tmp_path: Path) -> None:
+    def build() -> nn.Sequential:
+        return seeded(lambda: nn.Sequential(Burst({5: 4}), nn.Linear(4, 4), Burst({3: 2}), nn.Linear(4, 2)))
+
+    model = build()
+    watch = na.watch(model, layers=["0", "1", "2", "3"])
+    for _ in range(2):
+        model(data(10, 4))
+    watch.save(tmp_path / "w.safetensors")
+    again = na.watch(other := build(), layers=["0", "1", "2", "3"])
+    again.restore(tmp_path / "w.safetensors")
+    for module, twin in zip(model, other, strict=True):
+        if isinstance(module, Burst):
+            twin.call = module.call
+    for _ in range(3):
+        model(data(10, 4))
+        other(data(10, 4))
+    for one in (watch, again):
+        report = one.report()
+        (found,) = (f for f in report.findings if f.kind == "nonfinite_activations")
+        assert found.message.startswith(
+            "2: 12 % of its rows hold a NaN or an infinity, first in pass 3 (train); 3 more"
+        )
+        assert found.evidence["layers"] == ["0", "1", "2", "3"]
+        assert (found.layer, found.evidence["pass"], found.evidence["share"]) == ("2", 3, 6 / 50)
+        assert "flags" not in report.totals  # every layer has rows left
+        assert Report.from_dict(report.to_dict()) == report
+
+
+def test_totals_that_would_miss_layers_of_nothing_but_nans_are_null_and_flagged() -> None:
+    layers = [nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)]
+    model = seeded(lambda: nn.Sequential(*layers)).eval()
+    with torch.no_grad():
+        model[2].weight.fill_(float("nan"))
+    with na.watch(model, measures=("saturation", "complexity")) as watch:
+        model(data(400, 8))
+    report = watch.report()
+    assert report["0"].saturation.value is not None
+    assert report.totals["saturation"] == report.totals["effective_dimension"] == {"eval": None}
+    assert report.totals["complexity"]["eval"]["mean_channel"] is None
+    nulls = ("saturation.eval", "effective_dimension.eval", "complexity.eval")
+    assert report.totals["flags"] == dict.fromkeys(nulls, ("nonfinite_layers",))
+    assert re.search(r"saturation.eval +- \(nonfinite_layers\)\n", str(report))
+    assert re.search(r"complexity.eval +not known: some of its 2 sites met a NaN", str(report))
+    assert [f.kind for f in report.findings] == ["nonfinite_activations"]
+    assert report.findings[0].layer == "2"
+    assert not any(name.startswith("saturation.eval") for name in report.scalars())
 
 
 def test_one_row_keeps_its_place_in_the_report_with_value_none() -> None:
@@ -94,7 +161,8 @@ def test_a_constant_layer_is_0_flagged_and_found() -> None:
             1.0,
         )
         assert "constant" in row.saturation.flags
-    assert {finding.layer for finding in report.findings if "zero variance" in finding.message} == {"0", "1"}
+    (found,) = (finding for finding in report.findings if finding.kind == "constant")
+    assert (found.level, found.layer, found.evidence["layers"]) == ("problem", "0", ["0", "1"])
 
 
 def test_a_layer_of_width_one_is_measured() -> None:

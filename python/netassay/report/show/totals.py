@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from netassay.report.measures import TOTALS
 from netassay.report.show.tables import scalars
 
 _FLAGS = Total("flags", shown="never")
+_LOWER_BOUND = "lower_bound"
 
 
 def totals_lines(totals: Mapping[str, Any]) -> Iterator[str]:
@@ -21,9 +22,18 @@ def totals_lines(totals: Mapping[str, Any]) -> Iterator[str]:
     flat: dict[str, str] = {}
     for name, value in totals.items():
         flat.update(_lines(known.get(name) or Total(name), value))
+    flags = totals.get(_FLAGS.name)
     room = max(map(len, flat), default=0)
     for name, text in flat.items():
-        yield f"  {name:<{room}}  {text}"
+        yield f"  {name:<{room}}  {_flagged(text, flags.get(name, ()) if isinstance(flags, Mapping) else ())}"
+
+
+def _flagged(text: str, flags: Iterable[object]) -> str:
+    """A number with what is to be known of it."""
+    several = list(map(str, flags))
+    others = [flag for flag in several if flag != _LOWER_BOUND]
+    least = "at least " if len(others) < len(several) else ""
+    return f"{least}{text}" + (f" ({printable(', '.join(others))})" if others else "")
 
 
 def _lines(total: Total, value: Any) -> Mapping[str, str]:

@@ -82,6 +82,10 @@ class Probe(ABC):
     def update(self, state: Any, seen: Observation) -> None:
         """Takes what is shown."""
 
+    def spoiled(self, state: Any) -> bool:
+        """Whether a state on the host has met a NaN or an infinity, where that costs one look; False elsewhere."""
+        return False
+
     def join(self, standing: Any, passed: Any, later: list[tuple[Moments, Moments]]) -> Any:
         """Both states as one. The standing one may change only by a merge that is left to do, in `later`."""
         passed.merge(standing)
@@ -148,6 +152,9 @@ class SaturationProbe(Probe):
         moments = self.host(standing)
         later.append((moments, passed))
         return moments
+
+    def spoiled(self, state: Moments | DeviceMoments) -> bool:
+        return isinstance(state, Moments) and state.nonfinite > 0
 
     def spare(self, state: Moments | DeviceMoments) -> bool:
         return not isinstance(state, DeviceMoments) and super().spare(state)
@@ -283,6 +290,9 @@ class ValuesProbe(Probe):
 
     def update(self, state: Distribution, seen: Observation) -> None:
         state.update(seen.tensor if seen.keep is None else _selected(seen))
+
+    def spoiled(self, state: Distribution) -> bool:
+        return state.nonfinite > 0
 
     def results(self, state: Distribution) -> dict[str, Any]:
         """None where no value was finite."""

@@ -56,12 +56,16 @@ class Entry:
 
     Attributes:
         calls: in all passes; most: in one pass. flags: "layout_guessed", "sampled", "unmasked".
+        passes: that have shown it. first_nonfinite: which of them, counted from 1, was the first with a NaN or an
+            infinity; None: none was, or its state is on a device, which is not waited for.
     """
 
     state: Any
     calls: int = 0
     most: int = 0
     flags: frozenset[str] = frozenset()
+    passes: int = 0
+    first_nonfinite: int | None = None
 
 
 @dataclass(slots=True)
@@ -278,6 +282,8 @@ class Recorder:
             left: list[tuple[Key, Any]] = []
             for key, entry in run.entries.items():
                 standing = self.entries.get(key)
+                entry.passes = 1
+                entry.first_nonfinite = 1 if self.probes[key.measure].spoiled(entry.state) else None
                 joined[key] = entry if standing is None else self._joined(key, standing, entry, merges)
                 left += [
                     (key, each.state)
@@ -294,7 +300,10 @@ class Recorder:
     def _joined(self, key: Key, standing: Entry, entry: Entry, merges: list[tuple[Moments, Moments]]) -> Entry:
         state = self.probes[key.measure].join(standing.state, entry.state, merges)
         calls, most = standing.calls + entry.calls, max(standing.most, entry.most)
-        return Entry(state, calls, most, standing.flags | entry.flags)
+        first = standing.first_nonfinite
+        if first is None and entry.first_nonfinite is not None:
+            first = standing.passes + entry.first_nonfinite
+        return Entry(state, calls, most, standing.flags | entry.flags, standing.passes + entry.passes, first)
 
     def rollback(self, run: Run) -> None:
         with self._lock:
