@@ -65,9 +65,10 @@ FLOORS = {
     "report": (
         ("align", "history", "join", "schema"),
         ("compare", "report"),
-        ("show",),
+        ("show", "scalars"),
         ("measures",),
         ("about",),
+        ("kinds",),
         ("rows",),
         ("decode",),
         ("encode",),

@@ -378,11 +378,11 @@ def test_dead_units_and_layers_whose_weights_are_all_alike_are_findings(tmp_path
     path = write(tmp_path / "m.safetensors", tensors)
     report = measure_weights(path, measures="network")
     assert [(f.level, f.message) for f in report.findings] == [
-        ("info", "dead: 1 of 4 output units and 2 of 6 input units have no weight other than 0"),
-        ("warning", "flat: every weight is 0.5, so its units are all alike"),
-        ("warning", "zero: every weight is zero"),
+        ("problem", "zero: every weight is zero"),
+        ("problem", "flat: every weight is 0.5, so its units are all alike"),
+        ("notice", "dead: 1 of 4 output units and 2 of 6 input units have no weight other than 0"),
     ]
-    assert report.findings[0].evidence == {"dead_outputs": 1, "dead_inputs": 2}
+    assert report.findings[2].evidence == {"count": 1, "layers": ["dead"], "dead_outputs": 1, "dead_inputs": 2}
     both = measure_weights(path, measures=BOTH)
     assert [f.message for f in both.findings].count("zero: every weight is zero") == 1
 

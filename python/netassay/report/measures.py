@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, get_args
 
-from netassay.report.about import Source, algebra, complexity, network, persistence, saturation
+from netassay.report.about import Source, activations, algebra, complexity, network, persistence, saturation
 from netassay.report.about.cells import Column, Table, flags_of, listed, stored_shape
-from netassay.report.rows import Finding, Row
+from netassay.report.rows import KNOWN_MEASURES, Finding, Row
 
-ABOUT = tuple(stem.ABOUT for stem in (saturation, complexity, persistence, network, algebra))
+ABOUT = tuple(stem.ABOUT for stem in (activations, saturation, complexity, persistence, network, algebra))
 
 _order = get_args(Source).index
 #: By name: what rows may hold, those of activations first, then of weights, then of the structure.
@@ -18,6 +18,7 @@ MEASURES = {
     measure.name: measure
     for measure in sorted(chain.from_iterable(about.measures for about in ABOUT), key=lambda m: _order(m.source))
 }
+KNOWN_MEASURES[:] = MEASURES
 #: By name: what is known of the numbers of the whole network.
 TOTALS = {total.name: total for about in ABOUT for total in about.totals}
 
@@ -25,8 +26,9 @@ _OWN = {name for about in ABOUT for table in about.tables for name in table.meas
 
 
 def findings(rows: Sequence[Row], totals: Mapping[str, Any] | None = None) -> tuple[Finding, ...]:
-    """What follows from the rows of a report and its totals, measure by measure."""
-    return tuple(finding for about in ABOUT for finding in about.findings(rows, totals or {}))
+    """What follows from the rows of a report and its totals: problems first, then measure by measure."""
+    found = [finding for about in ABOUT for finding in about.findings(rows, totals or {})]
+    return tuple(sorted(found, key=lambda finding: finding.level != "problem"))
 
 
 def _flags(row: Row) -> str | None:

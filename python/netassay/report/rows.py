@@ -8,10 +8,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Mode = Literal["train", "eval"]
+Level = Literal["problem", "notice"]
+Confidence = Literal["counted", "tested", "rule of thumb", "needs data"]
 Key = str | tuple[Any, ...]
 
 _PREFERRED: tuple[Mode | None, ...] = ("eval", "train", None)
 _STANDING: tuple[Mode | None, ...] = ("train", "eval", None)
+#: The names that `Row.measures` may have; measures.py, which every import of this package loads, lists them here.
+KNOWN_MEASURES: list[str] = []
 
 
 class UnknownLayer(KeyError):
@@ -35,7 +39,8 @@ class Row:
         shape: of the weight, (out, in, ...); None without one.
         parameters: a count of scalars.
         calls: how often the layer was called in the passes measured; None where nothing ran.
-        measures: result of each measure by its name; also read as an attribute, `row.saturation`.
+        measures: result of each measure by its name; also read as an attribute, `row.saturation`, which is None where
+            the row has no such result.
     """
 
     name: str
@@ -50,10 +55,9 @@ class Row:
     def __getattr__(self, name: str) -> Any:
         # Reached only for what is no field; copy and pickle ask for dunders before `measures` is set.
         if not name.startswith("__") and name != "measures":
-            if name in self.measures:
-                return self.measures[name]
-            known = ", ".join(self.measures) or "none"
-            raise AttributeError(f"Row: got {name!r}, expected a field or a measure of this row ({known})")
+            if name in self.measures or name in KNOWN_MEASURES:
+                return self.measures.get(name)
+            raise AttributeError(f"Row: got {name!r}, expected a field or a measure ({', '.join(KNOWN_MEASURES)})")
         raise AttributeError(name)
 
     def __eq__(self, other: object) -> bool:
@@ -112,19 +116,28 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """A sentence that follows from the rows, and the numbers it rests on.
+    """A sentence that follows from the rows, and the numbers it rests on; one for all layers of its kind.
 
     Attributes:
-        level: "warning" where something looks wrong, else "info".
-        layer: name of the layer that it is about; None where there are several.
+        kind: what was found: a name of `netassay.report.kinds.KINDS`.
+        level: "problem" where something is wrong, otherwise "notice".
+        layer: name of the layer that it is about, the worst of several; None where it is about the network.
         message: the sentence.
-        evidence: the numbers, by name.
+        evidence: the numbers, by name; where layers are counted, "count" and "layers", at most 20 names.
+        advice: what to do about it.
+        confidence: "counted": it is an exact fact; "tested": experiments support the threshold; "rule of thumb": none
+            do; "needs data": too little was seen to be sure.
+        docs: page and section that explain it.
     """
 
-    level: Literal["info", "warning"]
+    kind: str
+    level: Level
     layer: str | None
     message: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    advice: str = ""
+    confidence: Confidence = "counted"
+    docs: str = ""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Finding):

@@ -27,6 +27,11 @@ def report() -> Report:
             "images": 1797,
             "curve": np.arange(3),
         },
-        findings=(Finding("warning", "fc", "fc: look here", {"rows": {"eval": 7}}),),
+        findings=(
+            Finding("narrow_output", "notice", None, "the network: narrow"),
+            Finding(
+                "few_rows", "problem", "fc", "fc: look here", {"rows": {"eval": 7}}, "show it more", "tested", "here"
+            ),
+        ),
         provenance={"netassay": "0.1.0", "torch": None, "seed": 0, "created": "2024-01-01T00:00:00Z"},
     )

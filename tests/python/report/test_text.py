@@ -26,7 +26,7 @@ def test_print_shows_table_totals_coverage_and_findings(report: Report) -> None:
     assert "skipped, never called: head" in text
     assert "fc is also tied" in text
     assert "attached after 3 passes" in text
-    assert "warning  fc: look here" in text
+    assert text.endswith("findings\n  problem  fc: look here\n           show it more\n  notice   the network: narrow")
 
 
 def test_a_report_of_weights_has_the_columns_of_weights_and_no_empty_ones() -> None:
@@ -114,7 +114,7 @@ def test_hostile_text_is_shown_escaped_on_one_line_each() -> None:
         tuple(row(name, kind=name, measures={}) for name in HOSTILE),
         Coverage(skipped=skipped, aliases={name: (name,) for name in HOSTILE}, notes=(*HOSTILE,)),
         dict.fromkeys(HOSTILE, "\x1b[2J"),
-        tuple(Finding("info", name, name) for name in HOSTILE),
+        tuple(Finding(name, "notice", name, name, advice=name) for name in HOSTILE),
     )
     text = str(report)
     assert all(c.isprintable() or c == "\n" for c in text)
@@ -150,10 +150,10 @@ def test_long_names_and_many_layers_are_shown_whole() -> None:
 
 def test_prose_is_wrapped_without_losing_a_word() -> None:
     words = " ".join(f"word{i}" for i in range(100)) + " " + "x" * 200
-    text = str(Report(findings=(Finding("info", None, words),)))
-    assert text.split("findings")[1].split() == ["info", *words.split()]
+    text = str(Report(findings=(Finding("low_tail", "notice", None, words),)))
+    assert text.split("findings")[1].split() == ["notice", *words.split()]
     assert max(len(line) for line in text.splitlines() if "x" * 200 not in line) <= 120
 
 
 def test_repr_is_short(report: Report) -> None:
-    assert repr(report) == "<Report: layers 2, rows 4, findings 1>"
+    assert repr(report) == "<Report: layers 2, rows 4, findings 2>"

@@ -8,7 +8,8 @@ from typing import Any
 
 from netassay.report.about import About, Compared, Measure, Place, Total
 from netassay.report.about.cells import Column, Table, flags, having, result, weight_shape
-from netassay.report.about.wording import label
+from netassay.report.about.wording import Case, grouped, label
+from netassay.report.kinds import finding
 from netassay.report.rows import Finding, Row, arrange
 
 _NAME = "algebra"
@@ -16,20 +17,21 @@ _MOST_DIGITS = 15  # of an integer that is shown whole
 
 
 def algebra_findings(rows: Sequence[Row], totals: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """Operations that are not known, and an output that depends on fewer units than it has."""
-    measured = [row for row in arrange(rows) if row.measures.get(_NAME) is not None]
-    return (*_unknown(measured), *_narrow(measured, totals))
+    """Operations that are not known, and an output that depends on fewer units than it has.
+
+    How narrow a network is cannot be said behind an operation that is not known.
+    """
+    measured = [row for row in arrange(rows) if row.algebra is not None]
+    unknown = [row for row in measured if "unknown" in row.algebra.flags]
+    return (*grouped("unknown_operations", map(_unknown, unknown)), *(() if unknown else _narrow(measured, totals)))
 
 
-def _unknown(measured: Sequence[Row]) -> Iterator[Finding]:
-    unknown = [label(row) for row in measured if "unknown" in row.algebra.flags]
-    if unknown:
-        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-        message = (
-            f"{unknown[0]}{more}: an operation that is not in the table, taken as elementwise; path counts, fields and"
-            " cost behind it may be wrong"
-        )
-        yield Finding("warning", None, message, {"calls": unknown})
+def _unknown(row: Row) -> Case:
+    message = (
+        f"{label(row)}: an operation that is not in the table, taken as elementwise; path counts, fields and cost"
+        " behind it may be wrong, and MACs are a lower bound"
+    )
+    return Case(row, message, {})
 
 
 def _narrow(measured: Sequence[Row], totals: Mapping[str, Any]) -> Iterator[Finding]:
@@ -45,7 +47,7 @@ def _narrow(measured: Sequence[Row], totals: Mapping[str, Any]) -> Iterator[Find
         f"the output's {units:,} units depend on {cut:,} units at most, of {entering:,} that enter; the network is"
         f" that narrow at {label(where)}"
     )
-    yield Finding("info", where.name, message, {"cut": cut, "units": units, "entering": entering})
+    yield finding("narrow_output", where.name, message, {"cut": cut, "units": units, "entering": entering})
 
 
 def _lengths(value: Any) -> str | None:

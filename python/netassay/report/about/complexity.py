@@ -7,36 +7,37 @@ from typing import Any
 
 from netassay.report.about import About, Compared, Measure, Place, Total
 from netassay.report.about.cells import Column, Table, flags, having, result, share
-from netassay.report.about.wording import in_modes, label, percentage
+from netassay.report.about.wording import Case, grouped, in_modes, label, percentage
 from netassay.report.rows import Finding, Row, arrange
 
 DEAD_SHARE = 0.1
+SAMPLES = 32
 _NAME = "complexity"
 
 
 def complexity_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
     """Sites of which many channels were never on: of ReLU and ReLU6, whose units then let nothing through.
 
-    One finding per site, of the mode with more samples, whose threshold is this project's definition: a tenth of the
-    channels or more, over at least 32 samples.
+    Each site in the mode with more samples; the threshold is this project's definition: a tenth of the channels or
+    more, over at least 32 samples. A site that is off as a whole has collapsed, which is another finding.
     """
     sites: dict[tuple[str, int | None], Row] = {}
     for row in arrange(rows):
-        found = row.measures.get(_NAME)
-        if found is not None and found.samples >= 32 and (found.dead or 0) >= DEAD_SHARE:
+        found = row.complexity
+        if found is not None and found.samples >= SAMPLES and DEAD_SHARE <= (found.dead or 0) < 1:
             standing = sites.get((row.name, row.call))
             if standing is None or standing.complexity.samples < found.samples:
                 sites[row.name, row.call] = row
-    return tuple(_never_on(row) for row in sites.values())
+    return tuple(grouped("dead_units", map(_never_on, sites.values())))
 
 
-def _never_on(row: Row) -> Finding:
+def _never_on(row: Row) -> Case:
     found = row.complexity
     message = (
         f"{label(row)}: {percentage(found.dead)} % of its channels were never on in {found.samples:,} samples"
         f"{in_modes([row])}: they let nothing through"
     )
-    return Finding("warning", row.name, message, {"dead": found.dead, "samples": found.samples, "mode": row.mode})
+    return Case(row, message, {"dead": found.dead, "samples": found.samples, "mode": row.mode}, found.dead)
 
 
 def _switching(value: Any) -> str | None:
@@ -48,6 +49,8 @@ def _switching(value: Any) -> str | None:
                 case {"mean_position": float(position), "total_position": float(total)}:
                     parts.append(f"{position:.3f} per channel at a position")
             return f"{', '.join(parts)}, {total:,.0f} in all of {sites:,} site{'s' if sites != 1 else ''}"
+        case {"sites": int(sites), "mean_channel": None}:
+            return f"not known: some of its {sites:,} site{'s' if sites != 1 else ''} met a NaN"
     return None
 
 

@@ -20,7 +20,7 @@ from netassay.report.about.cells import (
     show,
     weight_shape,
 )
-from netassay.report.about.wording import and_flags, label
+from netassay.report.about.wording import Case, and_flags, grouped, label, zero_case
 from netassay.report.rows import Finding, Row, arrange
 
 _LINKS = "network"
@@ -30,32 +30,36 @@ _VALUES = {"neuron_strength": "strength", "neuron_activation": "activation"}
 def network_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
     """Layers whose weights are all equal, and units whose weights are all 0: nothing enters or leaves them.
 
-    One finding per layer. All zero is a finding of persistence where that was measured.
+    All zero is a finding of persistence where that was measured.
     """
-    return tuple(_dead(row) for row in arrange(rows) if row.measures.get(_LINKS) is not None and _has_dead(row))
+    measured = [row for row in arrange(rows) if row.network is not None and "not_a_layer" not in row.network.flags]
+    zero = [row for row in measured if "zero" in row.network.flags and row.persistence is None]
+    other = [row for row in measured if "zero" not in row.network.flags]
+    equal = [row for row in other if _equal(row)]
+    dead = [row for row in other if not _equal(row) and (row.network.dead_outputs or row.network.dead_inputs)]
+    return (
+        *grouped("zero_weights", map(zero_case, zero)),
+        *grouped("equal_weights", map(_equal_case, equal)),
+        *grouped("dead_links", map(_dead_case, dead)),
+    )
 
 
-def _has_dead(row: Row) -> bool:
+def _equal(row: Row) -> bool:
+    return "constant" in row.network.flags and "single" not in row.network.flags
+
+
+def _equal_case(row: Row) -> Case:
+    value = row.network.mean
+    return Case(row, f"{label(row)}: every weight is {value:.6g}, so its units are all alike", {"value": value})
+
+
+def _dead_case(row: Row) -> Case:
     links = row.network
-    if "not_a_layer" in links.flags:
-        return False
-    if "zero" in links.flags:
-        return row.measures.get("persistence") is None
-    constant = "constant" in links.flags and "single" not in links.flags
-    return bool(constant or links.dead_outputs or links.dead_inputs)
-
-
-def _dead(row: Row) -> Finding:
-    links, name = row.network, label(row)
-    if "zero" in links.flags:
-        return Finding("warning", row.name, f"{name}: every weight is zero", {"parameters": row.parameters})
-    if "constant" in links.flags:
-        message = f"{name}: every weight is {links.mean:.6g}, so its units are all alike"
-        return Finding("warning", row.name, message, {"value": links.mean})
     sides = (("output", links.dead_outputs, len(links.incoming)), ("input", links.dead_inputs, len(links.outgoing)))
     counted = [f"{dead:,} of {units:,} {side} units" for side, dead, units in sides if dead]
-    dead = {f"dead_{side}s": dead for side, dead, _ in sides}
-    return Finding("info", row.name, f"{name}: {' and '.join(counted)} have no weight other than 0", dead)
+    message = f"{label(row)}: {' and '.join(counted)} have no weight other than 0"
+    share = max(dead / units for _, dead, units in sides)
+    return Case(row, message, {f"dead_{side}s": dead for side, dead, _ in sides}, share)
 
 
 def _weights(value: Any) -> str | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from netassay.report.about import About, Compared, Measure, Place, Total
 from netassay.report.about.cells import Column, result, show, stored_shape
-from netassay.report.about.wording import and_flags, label
+from netassay.report.about.wording import MOST_NAMES, and_flags, grouped, label, zero_case
+from netassay.report.kinds import finding
 from netassay.report.rows import Finding, Row, arrange
 
 SCALE_SHARE = 0.1
@@ -17,18 +18,15 @@ _NAME = "persistence"
 def persistence_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
     """Layers whose weights are all zero, and a scale that makes every other layer look alike.
 
-    One finding per layer; then at most one for the scale, whose threshold is this project's definition: of at least
-    three layers at most one has a weight of a tenth of the scale or more. Every other layer then has a normalized
-    persistence of 0.9 or more, whatever its weights are.
+    The threshold of the scale is this project's definition: of at least three layers with weights other than zero at
+    most one has a weight of a tenth of the scale or more. Every other layer then has a normalized persistence of 0.9
+    or more, whatever its weights are.
     """
-    measured = [row for row in arrange(rows) if row.measures.get(_NAME) is not None]
+    measured = [row for row in arrange(rows) if row.persistence is not None]
     measured = [row for row in measured if "not_a_layer" not in row.persistence.flags]
-    zero = tuple(
-        Finding("warning", row.name, f"{label(row)}: every weight is zero", {"parameters": row.parameters})
-        for row in measured
-        if "zero" in row.persistence.flags
-    )
-    return (*zero, *_scale(measured))
+    zero = [row for row in measured if "zero" in row.persistence.flags]
+    other = [row for row in measured if "zero" not in row.persistence.flags]
+    return (*grouped("zero_weights", map(zero_case, zero)), *_scale(other))
 
 
 def _scale(measured: Sequence[Row]) -> Iterator[Finding]:
@@ -36,15 +34,22 @@ def _scale(measured: Sequence[Row]) -> Iterator[Finding]:
     above = [name for name, share in largest.items() if share >= SCALE_SHARE]
     if len(measured) < 3 or len(above) > 1 or not any(largest.values()):
         return
-    others = max(share for name, share in largest.items() if name not in above)
+    below = {name: share for name, share in largest.items() if name not in above}
+    others = max(below.values())
     who = f"in {above[0]}" if above else "of a layer that is not shown here"
     scale = measured[0].persistence.scale
     message = (
         f"the scale {scale:.6g} is a weight {who}; no other layer reaches a tenth of it (at most {others:.2g} of it),"
-        " which alone puts their persistence at 0.9 or more: compare them over scales of their own,"
-        " netassay.persistence.neural_persistence(weight)"
+        " which alone puts their persistence at 0.9 or more"
     )
-    yield Finding("info", None, message, {"scale": scale, "layer": above[0] if above else None, "others": others})
+    evidence = {
+        "count": len(below),
+        "layers": list(below)[:MOST_NAMES],
+        "scale": scale,
+        "scale_of": above[0] if above else None,
+        "others": others,
+    }
+    yield finding("dominated_scale", above[0] if above else None, message, evidence)
 
 
 def _mean(value: Any) -> str | None:

@@ -2,10 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from netassay.report.about.cells import show
-from netassay.report.rows import Row
+from netassay.report.kinds import finding
+from netassay.report.rows import Confidence, Finding, Row
+
+#: Names that the evidence of a finding lists.
+MOST_NAMES = 20
+_FIRST_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One layer of which something was found.
+
+    Attributes:
+        message: the sentence, were it the only one.
+        evidence: its numbers.
+        badness: the largest is the worst; of equal ones the first is.
+    """
+
+    row: Row
+    message: str
+    evidence: Mapping[str, Any]
+    badness: float = 0.0
+
+
+def grouped(kind: str, cases: Iterable[Case], *, confidence: Confidence | None = None) -> Iterator[Finding]:
+    """One finding of all cases: the worst in full, the others by name; none without a case."""
+    several = list(cases)
+    if not several:
+        return
+    worst = max(several, key=lambda case: case.badness)
+    names = [label(case.row) for case in several]
+    message = worst.message + alike([label(case.row) for case in several if case is not worst])
+    evidence = {"count": len(several), "layers": names[:MOST_NAMES], **worst.evidence}
+    yield finding(kind, worst.row.name, message, evidence, confidence=confidence)
+
+
+def zero_case(row: Row) -> Case:
+    """A layer whose weights are all zero, which two measures may find."""
+    return Case(row, f"{label(row)}: every weight is zero", {"parameters": row.parameters})
+
+
+def alike(names: Sequence[str]) -> str:
+    """How many others there are and the names of the first ones, as the end of a sentence."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _FIRST_NAMES:,} more" if len(names) > _FIRST_NAMES else ""
+    return f"; {len(names):,} more like it: {', '.join(names[:_FIRST_NAMES])}{more}"
 
 
 def label(row: Row) -> str:

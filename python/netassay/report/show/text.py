@@ -88,11 +88,13 @@ def skipped_lines(skipped: Sequence[Skipped], total: int) -> Iterator[str]:
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
-    told = sorted(findings, key=lambda finding: finding.layer is not None)  # those of the whole network first
-    for finding in told[:_MOST_FINDINGS]:
+    ordered = sorted(findings, key=lambda finding: finding.level != "problem")
+    for finding in ordered[:_MOST_FINDINGS]:
         yield f"  {finding.level:<7}  {printable(finding.message)}"
-    if len(told) > _MOST_FINDINGS:
-        yield f"  and {len(told) - _MOST_FINDINGS} more: see report.findings"
+        if finding.advice:
+            yield f"  {'':<7}  {printable(finding.advice)}"
+    if len(ordered) > _MOST_FINDINGS:
+        yield f"  and {len(ordered) - _MOST_FINDINGS} more: see report.findings"
 
 
 def wrap(lines: Iterable[str], width: int, hang: int) -> str:
