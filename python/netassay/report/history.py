@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator
 from numbers import Integral, Real
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from netassay.report.measures import MEASURES
 from netassay.report.report import Report
+from netassay.report.scalars import numbers, several_calls
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,13 +59,13 @@ class History:
             raise DomainError(f"History.append: got step {step!r}, expected a number{last}")
         if not isinstance(report, Report):
             raise TypeError(f"History.append: got {type(report).__name__}, expected a Report")
-        several = self._several.union(row.name for row in report.layers if row.call is not None)
+        several = self._several | several_calls(report.layers)
         reports = [*self._reports, report]
         anew = reports if several != self._several else [report]
-        numbers = [dict(_numbers(one, several)) for one in anew]
+        made = [dict(numbers(one.layers, one.totals, several)) for one in anew]
         self._steps.append(number)
         self._reports, self._several = reports, several
-        self._numbers = numbers if anew is reports else [*self._numbers, *numbers]
+        self._numbers = made if anew is reports else [*self._numbers, *made]
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -200,28 +199,3 @@ def _plain(step: object) -> float | None:
         return number if math.isfinite(number) else None
     except OverflowError:
         return None
-
-
-def _numbers(report: Report, several: Set[str]) -> Iterator[tuple[str, float]]:
-    """Every finite number of a report by its name: those of the network, then those of each row.
-
-    Args:
-        several: names whose calls are numbered, also where there is only one.
-    """
-    yield from _flat("", report.totals)
-    for row in report.layers:
-        for measure, result in row.measures.items():
-            first = row.call is None and row.name in several and measure in MEASURES and MEASURES[measure].by_call
-            call = 0 if first else row.call
-            place = "/".join(str(part) for part in (row.name, call, row.mode) if part is not None)
-            yield from _flat(f"{place}/{measure}.", result)
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
-    if is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in fields(value)}
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(f"{prefix}{key}.", item)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        yield prefix.removesuffix("."), float(value)

@@ -59,7 +59,8 @@ class Report:
     Attributes:
         layers: rows in order of first call (else of storage); train before eval at the layer's first place.
         coverage: what was measured and what was skipped, with reasons.
-        totals: numbers of the whole network.
+        totals: numbers of the whole network; "flags" holds, by the name of a number, what to know of it
+            (docs/flags.md), {"saturation.eval": ("nonfinite_layers",)}.
         findings: sentences that follow from the rows.
         provenance: versions, seed, source; `created` alone differs between equal runs.
     """
@@ -87,6 +88,24 @@ class Report:
     def __iter__(self) -> Iterator[Row]:
         return iter(self.layers)
 
+    def rows(self, measure: str) -> tuple[Row, ...]:
+        """The rows that have a result of a measure, in order. Raises SelectionError: there is no such measure."""
+        from netassay.base.errors import SelectionError
+
+        if measure not in MEASURES:
+            raise SelectionError(f"Report.rows: got {measure!r}, expected one of {', '.join(MEASURES)}")
+        return tuple(row for row in self.layers if row.measures.get(measure) is not None)
+
+    def scalars(self) -> dict[str, float]:
+        """Every finite number by its name, flat, as loggers of training runs take them.
+
+        Totals come first, "complexity.eval.mean_position", then what rows have, "relu1/eval/complexity.mean_channel",
+        or "relu/1/eval/..." for a layer of several calls: the names of `History.quantities`.
+        """
+        from netassay.report.scalars import numbers, several_calls
+
+        return dict(numbers(self.layers, self.totals, several_calls(self.layers)))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Report):
             return NotImplemented
@@ -103,14 +122,14 @@ class Report:
 
     def to_dict(self, *, volatile: bool = True) -> dict[str, Any]:
         """The report as plain JSON values (`netassay.report/1`); volatile=False leaves out `created`."""
-        from netassay.report.encode import encode
+        from netassay.report.encode import encode, encode_totals
 
         kept = {key: value for key, value in self.provenance.items() if volatile or key != "created"}
         return {
             "schema": SCHEMA,
             "provenance": encode(kept),
             "coverage": encode(self.coverage),
-            "totals": encode(self.totals),
+            "totals": encode_totals(self.totals),
             "layers": [encode_row(row) for row in self.layers],
             "findings": encode(self.findings),
         }

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from netassay.report import Report, UnknownLayer
-from python.reports import row
+from netassay.base.errors import SelectionError
+from netassay.report import History, Report, UnknownLayer
+from python.reports import row, saturation, site
 
 
 def test_measures_are_attributes_of_a_row_and_an_unknown_one_lists_them() -> None:
     one = row()
     assert one.saturation is one.measures["saturation"]
-    assert not hasattr(one, "complexity")
-    with pytest.raises(AttributeError, match=r"'complexity'.*\(saturation, effective_dimension\)"):
-        _ = one.complexity
+    assert one.complexity is None
+    assert copy.copy(one).algebra is None
+    with pytest.raises(AttributeError, match=r"'beauty'.*\(saturation, .*, algebra\)"):
+        _ = one.beauty
+
+
+def test_the_rows_of_a_measure_are_those_that_have_it() -> None:
+    report = Report((row("a"), row("b", measures={"saturation": None}), row("c", measures={})))
+    assert [one.name for one in report.rows("saturation")] == ["a"]
+    assert report.rows("algebra") == ()
+    with pytest.raises(SelectionError, match=r"Report.rows: got 'beauty', expected one of saturation, "):
+        report.rows("beauty")
+
+
+def test_scalars_are_flat_finite_and_named_as_in_a_history() -> None:
+    totals = {"saturation": {"eval": 0.5, "train": None}, "layer_paths": 10**400, "lost": math.nan, "name": "x"}
+    report = Report((row("fc", measures={"saturation": saturation(0.25)}), site("relu", call=1)), totals=totals)
+    flat = report.scalars()
+    assert flat["saturation.eval"] == 0.5
+    assert flat["fc/eval/saturation.value"] == 0.25
+    assert flat["fc/eval/saturation.width"] == 64.0
+    assert "relu/1/eval/complexity.mean_channel" in flat
+    assert not {"saturation.train", "layer_paths", "lost", "name"} & flat.keys()
+    assert {type(value) for value in flat.values()} == {float}
+    history = History()
+    history.append(0, report)
+    assert history.quantities == tuple(flat)
 
 
 def test_rows_stand_in_order_of_first_call_with_train_before_eval() -> None:
