@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -364,8 +365,11 @@ def test_an_operation_that_is_not_known_is_counted_named_and_an_error_when_stric
     assert [(row.name, row.call) for row in unknown] == [("(root):netassay_tests::doubled", k) for k in (0, 1)]
     (note,) = report.coverage.notes
     assert "netassay_tests::doubled (2); netassay.algebra.register teaches an operation" in note
-    (finding,) = (f for f in report.findings if f.level == "warning")
-    assert finding.message.startswith("(root):netassay_tests::doubled (call 0) and 1 more: an operation that is not in")
+    (finding,) = (f for f in report.findings if f.level == "problem")
+    assert (finding.kind, finding.evidence["count"]) == ("unknown_operations", 2)
+    assert finding.message.startswith("(root):netassay_tests::doubled (call 0): an operation that is not in the table")
+    assert report.totals["flags"]["macs"] == ("lower_bound",)
+    assert re.search(r"macs +at least 24\n", str(report))
     with pytest.raises(UnsupportedLayout, match=r"got the operation 'netassay_tests::doubled' in '\(root\)"):
         measure_structure(model, data(1, 6), strict=True)
 

@@ -111,7 +111,7 @@ def test_exact_counts_are_near_the_approximate_ones_and_below_them_only_at_borde
 def test_a_decoder_without_convolutions_has_no_receptive_field() -> None:
     report = REPORTS["decoder"]()
     assert {row.algebra.receptive_field for row in report} == {None}
-    assert "stride_mismatch" not in report.totals["flags"]
+    assert "stride_mismatch" not in report.totals["flags"].get("algebra", ())
 
 
 # ---- text ----
@@ -271,8 +271,8 @@ def tail(covering: int | None) -> str:
 
 
 def test_the_tail_says_from_where_its_layers_see_the_whole_input() -> None:
-    assert "; one position of theirs depends on the whole input already: candidates" in tail(2)
-    assert "; one position depends on the whole input from conv3 on: candidates" in tail(3)
+    assert "; one position of theirs depends on the whole input already" in tail(2)
+    assert "; one position depends on the whole input from conv3 on" in tail(3)
     assert "whole input" not in tail(4)
     assert "whole input" not in tail(None)
     assert tail(None) == tail(4)
@@ -298,7 +298,7 @@ def test_an_output_that_is_narrower_than_its_units_is_found_where_it_is_narrow()
     assert finding.message == (
         "the output's 12 units depend on 2 units at most, of 16 that enter; the network is that narrow at 0"
     )
-    assert (finding.level, finding.layer) == ("info", "0")
+    assert (finding.kind, finding.level, finding.layer) == ("narrow_output", "notice", "0")
     assert finding.evidence == {"cut": 2, "units": 12, "entering": 16}
 
 
@@ -318,3 +318,35 @@ def test_a_network_that_only_narrows_or_widens_has_nothing_to_be_found() -> None
     for widths in ((16, 8, 4), (4, 8, 16)):
         model = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
         assert measure_structure(model, data(1, widths[0])).findings == ()
+
+
+# ---- what is not counted, and why ----
+
+
+class Normalized(nn.Module):
+    """A layer behind which paths are not counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l = nn.Linear(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(self.l(x), dim=-1).relu()
+
+
+def test_an_exact_path_count_that_is_none_says_where_paths_were_lost_and_why() -> None:
+    report = measure_structure(Normalized(), data(1, 5, 4))
+    assert (report.totals["log2_paths_exact"], report["l"].algebra.log2_paths_exact) == (None, 2.0)
+    (note,) = report.coverage.notes
+    assert note == (
+        "log2_paths_exact: the paths to the output are not counted: (root):expand_as: it depends on values that only"
+        " the input gives"
+    )
+    assert measure_structure(Normalized(), data(1, 5, 4), exact=False).coverage.notes == ()
+    assert measure_structure(nn.Linear(4, 6), data(1, 4)).coverage.notes == ()
+
+
+def test_flags_of_totals_are_joined() -> None:
+    one = Report(totals={"saturation": {"eval": None}, "flags": {"saturation.eval": ("nonfinite_layers",)}})
+    two = Report(totals={"macs": 3, "flags": {"macs": ("lower_bound",)}})
+    assert join(one, two).totals["flags"] == {"saturation.eval": ("nonfinite_layers",), "macs": ("lower_bound",)}

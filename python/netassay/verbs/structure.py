@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -40,22 +40,28 @@ def measure_structure(
 
     Returns:
         A Report with one row per call of an operation that does more than move units, `row.algebra` an Algebra;
-        `report.totals` has the fields of `netassay.algebra.NetworkAlgebra` but for its calls.
+        `report.totals` has the fields of `netassay.algebra.NetworkAlgebra` but for its calls; its flags are
+        `totals["flags"]["algebra"]`, beside those of single numbers: MACs are a "lower_bound" where an operation is
+        not known. Where log2_paths_exact is None, a note of the coverage says why.
 
     Raises:
         TypeError: no module, or no tensor in the example. ShapeError: no batch axis. UnsupportedLayout: the model
         cannot be followed; strict. NothingObserved: no operation in it.
     """
     traced = trace(model, example_input, function="measure_structure", batch_axis=batch_axis, strict=strict)
-    counts = count_paths(traced) if exact else {}
+    reasons: dict[int, str] = {}
+    counts = count_paths(traced, reasons=reasons) if exact else {}
     network = algebra.measure(traced.graph, strict=strict, exact=counts)
     rows = tuple(_rows(traced.graph, network))
     if not rows:
         raise NothingObserved(f"measure_structure: {traced.graph.model} runs no operation that could be measured")
-    totals = {f.name: getattr(network, f.name) for f in fields(network) if f.name != "calls"}
+    totals = {f.name: getattr(network, f.name) for f in fields(network) if f.name not in ("calls", "flags")}
+    if flags := _flags(network):
+        totals["flags"] = flags
+    notes = (*_notes(traced.graph, network), *(_uncounted(traced.graph, network, reasons) if exact else ()))
     return Report(
         layers=rows,
-        coverage=_coverage(traced, network, rows),
+        coverage=_coverage(traced, network, rows, notes),
         totals=totals,
         findings=findings(rows, totals),
         provenance=provenance(
@@ -99,7 +105,13 @@ def _rows(graph: algebra.LayerGraph, network: algebra.NetworkAlgebra) -> Iterato
             yield Row(call.name, call.call, None, call.kind, shape, measured.parameters, None, measures)
 
 
-def _coverage(traced: Traced, network: algebra.NetworkAlgebra, rows: Iterable[Row]) -> Coverage:
+def _flags(network: algebra.NetworkAlgebra) -> dict[str, tuple[str, ...]]:
+    """By name: flags of all calls, and of numbers that lack what unknown operations would add."""
+    flags = {"algebra": network.flags, "macs": ("lower_bound",) if network.unknown else ()}
+    return {name: several for name, several in flags.items() if several}
+
+
+def _coverage(traced: Traced, network: algebra.NetworkAlgebra, rows: Iterable[Row], notes: tuple[str, ...]) -> Coverage:
     graph = traced.graph
     read = {tensor.name for call in graph for tensor in call.tensors if tensor.parameter}
     unread: dict[str, int] = {}
@@ -113,7 +125,7 @@ def _coverage(traced: Traced, network: algebra.NetworkAlgebra, rows: Iterable[Ro
         parameters_measured=sum(count for name, count in graph.parameters.items() if name in read),
         parameters_total=network.parameters,
         aliases=graph.aliases,
-        notes=tuple(_notes(graph, network)),
+        notes=notes,
     )
 
 
@@ -124,3 +136,10 @@ def _notes(graph: algebra.LayerGraph, network: algebra.NetworkAlgebra) -> Iterat
     if network.unknown:
         several = ", ".join(f"{op} ({count})" for op, count in network.unknown_operations.items())
         yield f"not in the table, taken as elementwise: {several}; netassay.algebra.register teaches an operation"
+
+
+def _uncounted(graph: algebra.LayerGraph, network: algebra.NetworkAlgebra, reasons: Mapping[int, str]) -> Iterator[str]:
+    """Why there is no exact path count of the output."""
+    if network.log2_paths_exact is None:
+        why = next((reasons[place] for place in graph.outputs if place in reasons), "no path reaches the output")
+        yield f"log2_paths_exact: the paths to the output are not counted: {why}"

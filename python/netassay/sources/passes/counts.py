@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ MEMORY = 256 << 20
 _DECIDED_BY_VALUES = ("sort", "topk", "argsort", "argmax", "argmin", "any", "all", "masked_select", "mode", "kthvalue")
 
 
-def count_paths(traced: Traced, *, memory: int = MEMORY) -> dict[int, float]:
+def count_paths(
+    traced: Traced, *, memory: int = MEMORY, reasons: MutableMapping[int, str] | None = None
+) -> dict[int, float]:
     """Place of a call -> log2 of the unit paths from the input that reach a unit it puts out, mean over its units.
 
     A path goes from unit to unit along every operation: weights count as 1, biases as 0, a window as all of its units
@@ -33,12 +35,22 @@ def count_paths(traced: Traced, *, memory: int = MEMORY) -> dict[int, float]:
 
     No entry: a call that no path reaches; recurrent and unknown operations, indices that depend on values, sums above
     `memory` bytes (of all that are alive at once, by their shapes), and what comes behind any of these.
+
+    Args:
+        reasons: is filled with why there is no entry, by place, naming the first call that had none.
     """
     found: dict[int, float] = {}
+    first: dict[int, tuple[Lost, str]] = {}  # by identity of what was lost, which is kept alive: where it was lost
     for place, value in _Counts(traced, memory).walk():
-        bits = _mean(value, traced.graph.calls[place].elements)
+        call = traced.graph.calls[place]
+        bits = _mean(value, call.elements)
         if bits is not None:
             found[place] = bits
+            continue
+        lost = value[0] if isinstance(value, tuple) else value
+        if reasons is not None and isinstance(lost, Lost):
+            _, where = first.setdefault(id(lost), (lost, f"{call.name}: {lost}"))
+            reasons[place] = where
     return found
 
 
