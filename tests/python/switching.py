@@ -78,6 +78,12 @@ def assert_counts(got: Complexity, z: np.ndarray, k: int) -> None:
     assert got.position_miller_madow is not None
     for mm, by in ((got.channel_miller_madow, reference.channel), (got.position_miller_madow, reference.position)):
         assert np.allclose(mm, by(z, k, reference.miller_madow), rtol=0, atol=CLOSE)
+    assert got.mean_position_miller_madow is not None
+    for mean, by in (
+        (got.mean_channel_miller_madow, reference.channel),
+        (got.mean_position_miller_madow, reference.position),
+    ):
+        assert math.isclose(mean, min(by(z, k, reference.entropy_corrected).mean(), math.log2(k)), abs_tol=CLOSE)
     assert math.isclose(got.mean_channel, got.channel_bits.mean(), abs_tol=CLOSE)
     assert got.mean_position is not None
     assert math.isclose(got.mean_position, got.position_bits.mean(), abs_tol=CLOSE)

@@ -83,6 +83,26 @@ def test_what_both_explain_alike_is_a_tie() -> None:
     assert (fit.better, "tie" in fit.flags) == ("neither", True)
 
 
+@pytest.mark.parametrize("falls", [False, True])
+@pytest.mark.parametrize(("curve", "flag"), [("line", "unbounded"), ("noisy line", "unbounded"),
+                                             ("exponential", "accelerating"), ("noisy exponential", "accelerating"),
+                                             ("parabola", "accelerating")])  # fmt: skip
+def test_what_has_no_limit_is_no_saturation(curve: str, flag: str, falls: bool) -> None:
+    steps = np.arange(1, 61.0)
+    y = {"line": 1 + 0.01 * steps, "exponential": np.exp(0.02 * steps), "parabola": 1 + (steps / 60) ** 2}[
+        curve.removeprefix("noisy ")
+    ]
+    for seed in range(5):
+        values = noisy(8 - y if falls else y, 0.002 if "noisy" in curve else 0, seed)
+        fit = growth(steps, values)
+        assert fit.better == "neither"
+        assert flag in fit.flags
+
+
+def test_a_curve_with_a_limit_is_not_unbounded() -> None:
+    assert growth(STEPS, noisy(2 - 1.8 * np.exp(-STEPS / 20), 0.03)).flags == ()
+
+
 @LAWS
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 100))
 def test_units_do_not_matter(steps: float, values: float, seed: int) -> None:

@@ -49,8 +49,12 @@ def entropy(z: np.ndarray, k: int) -> float:
 
 
 def miller_madow(z: np.ndarray, k: int) -> float:
+    return min(entropy_corrected(z, k), math.log2(k))
+
+
+def entropy_corrected(z: np.ndarray, k: int) -> float:
     occupied = sum(bool((z == s).any()) for s in range(k))
-    return min(entropy(z, k) + (occupied - 1) / (2 * z.size * math.log(2)), math.log2(k))
+    return entropy(z, k) + (occupied - 1) / (2 * z.size * math.log(2))
 
 
 def channel(z: np.ndarray, k: int, of=entropy) -> np.ndarray:

@@ -43,11 +43,13 @@ class Growth:
         residual: dimensionless.
         limit, gap: in units of y; scale: in steps. saturation_r_squared, saturation_residual: likewise.
         better: "power" or "saturation", the fit whose residual is smaller by a tenth at least, if it explains 90 % of
-            the variance of ln y; else "neither".
+            the variance of ln y; otherwise "neither". Saturation is named only where a limit is there: neither
+            "unbounded" nor "accelerating".
         points: used by both fits. window: (first, last) step among them.
         flags: "left_out" (steps or values that are not positive or not finite), "constant" (all y are equal),
-            "poor" (neither explains enough), "tie" (both explain alike), "unbounded" (the scale is at the end of what
-            was tried, a hundred times the span of the steps: the limit is a guess).
+            "poor" (neither explains enough), "tie" (both explain alike), "unbounded" (a straight line explains the
+            values as well, within a tenth of the residual: the limit is a guess), "accelerating" (the same curve bent
+            the other way, away from any limit, explains them better by a tenth).
     """
 
     slope: float
@@ -90,19 +92,21 @@ def growth(steps: ArrayLike, values: ArrayLike, *, window: Sequence[float] | Non
     spread = float(((log_y - log_y.mean()) ** 2).sum())
     constant = spread <= len(y) * ROUNDING**2
     slope, prefactor, power_rss = _power(np.log(x), log_y)
-    limit, gap, scale, saturation_rss, unbounded = _saturation(x, y)
+    limit, gap, scale, saturation_rss, line_rss = _saturation(x, y)
     if constant:
         slope, limit, gap, power_rss, saturation_rss = 0.0, float(y.mean()), 0.0, 0.0, 0.0
     explained = [1.0 if constant else 1 - rss / spread for rss in (power_rss, saturation_rss)]
     residuals = [(rss / (len(x) - k)) ** 0.5 for rss, k in ((power_rss, 2), (saturation_rss, 3))]
-    verdict = _verdict(explained, residuals)
+    limitless = _limitless(x, y, saturation_rss, line_rss)
+    verdict = _verdict(explained, residuals, limitless)
     flags = {
         "left_out": left_out, "constant": constant, "poor": verdict == "poor",
-        "tie": verdict == "tie" and not constant, "unbounded": unbounded and not constant,
+        "tie": verdict == "tie" and not constant, "unbounded": limitless == "unbounded" and not constant,
+        "accelerating": limitless == "accelerating" and not constant,
     }  # fmt: skip
     return Growth(
         slope, prefactor, explained[0], residuals[0], limit, gap, scale, explained[1], residuals[1],
-        "neither" if verdict in ("poor", "tie") or constant else verdict, len(x), (float(x.min()), float(x.max())),
+        "neither" if verdict not in ("power", "saturation") or constant else verdict, len(x), (float(x.min()), float(x.max())),
         tuple(flag for flag, holds in flags.items() if holds),
     )  # fmt: skip
 
@@ -129,14 +133,26 @@ def _points(steps: ArrayLike, values: ArrayLike, window: Sequence[float] | None)
     return x, y, left_out
 
 
-def _verdict(explained: Sequence[float], residuals: Sequence[float]) -> str:
-    """ "power" or "saturation", or why neither is named: "poor" or "tie"."""
+def _limitless(x: Float64, y: Float64, saturation_rss: float, line_rss: float) -> str:
+    """Why the limit of a saturating fit is none: "unbounded" or "accelerating"; "" where it is one."""
+    tolerance = len(x) * ROUNDING**2
+    if line_rss >= BETTER**2 * max(saturation_rss, tolerance):
+        return ""
+    # exp(+step / scale): the mirror image of saturation, from a thirtieth of the span, behind which exp is a cliff
+    span = float(x.max() - x.min())
+    mirrored = -np.exp(np.linspace(np.log(span / 30), np.log(100 * span), 60))
+    away = max(float(_fits(x - x.min(), y, mirrored)[2].min()), tolerance)
+    return "accelerating" if line_rss >= BETTER**2 * away else "unbounded"
+
+
+def _verdict(explained: Sequence[float], residuals: Sequence[float], limitless: str) -> str:
+    """ "power" or "saturation", or why neither is named: "poor", "tie", or that the limit is none."""
     if max(explained) < EXPLAINS:
         return "poor"
     least, most = sorted(max(residual, ROUNDING) for residual in residuals)
     if most < BETTER * least:
         return "tie"
-    return "power" if residuals[0] < residuals[1] else "saturation"
+    return "power" if residuals[0] < residuals[1] else limitless or "saturation"
 
 
 def _power(log_x: Float64, log_y: Float64) -> tuple[float, float, float]:
@@ -147,8 +163,8 @@ def _power(log_x: Float64, log_y: Float64) -> tuple[float, float, float]:
     return slope, float(np.exp(log_y.mean() - slope * log_x.mean())), float(rest @ rest)
 
 
-def _saturation(x: Float64, y: Float64) -> tuple[float, float, float, float, bool]:
-    """(limit, gap, scale, RSS, whether the scale is the largest tried).
+def _saturation(x: Float64, y: Float64) -> tuple[float, float, float, float, float]:
+    """(limit, gap, scale, RSS, RSS at the largest scale, where the curve is a straight line).
 
     One dimension is searched, the logarithm of the scale, by grids that close in on their best point. For each scale
     limit and gap follow.
@@ -156,15 +172,16 @@ def _saturation(x: Float64, y: Float64) -> tuple[float, float, float, float, boo
     begin, span = float(x.min()), float(x.max() - x.min())
     low, high = np.log(float(np.diff(np.unique(x)).min()) / 4), np.log(100 * span)
     grid = np.linspace(low, high, 120)
+    line = np.inf
     for _ in range(6):
         limits, gaps, rss = _fits(x - begin, y, np.exp(grid))
+        line = min(line, float(rss[-1])) if grid[-1] == high else line
         best = int(np.argmin(rss))
         found = float(limits[best]), float(gaps[best]), float(np.exp(grid[best])), float(rss[best])
-        at_end = high - grid[best] < 1e-3
         grid = np.linspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], 41)
     limit, gap, scale, least = found
     # where steps begin late, the gap at step 0 may be beyond float64
-    return limit, gap * float(np.exp(min(begin / scale, 700.0))), scale, least, at_end
+    return limit, gap * float(np.exp(min(begin / scale, 700.0))), scale, least, line
 
 
 def _fits(x: Float64, y: Float64, scales: Float64) -> tuple[Float64, Float64, Float64]:

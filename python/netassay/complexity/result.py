@@ -39,7 +39,8 @@ class Complexity:
             of positions, bound the joint entropy of a sample's states from above.
         channel_miller_madow, position_miller_madow: as the bits, + (occupied states - 1) / (2 n ln 2) for the bias of
             sampling, at most log2 K; n = observations, samples.
-        mean_channel_miller_madow, mean_position_miller_madow: bits per unit.
+        mean_channel_miller_madow, mean_position_miller_madow: bits per unit, means of the same sums before each is cut
+            at log2 K, themselves at most log2 K: cutting every unit would leave half the bias of those near log2 K.
         shares: (K, C) float64, p by the channel rule.
         dead, dead_position: share of units that were always off, by either rule; ReLU and ReLU6 only, else None. A NaN
             is off in the bits and shares, but no unit of a channel that held one is said to be dead, or linear.
@@ -116,12 +117,12 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
     position = _positions(counts, channel, pieces)
     bits = entropy(channel, observations)
     most = math.log2(len(channel))
-    corrected = miller_madow(bits, channel, observations, most)
+    corrected = miller_madow(bits, channel, observations)
     by_position, corrected_positions = None, None
     if position is not None:
         shape = (len(bits), *counts["shape"])
         by_position = entropy(position, samples).reshape(shape)
-        corrected_positions = miller_madow(by_position, position.reshape(-1, *shape), samples, most)
+        corrected_positions = miller_madow(by_position, position.reshape(-1, *shape), samples)
     mean, variance, infinities = _moments(counts, observations)
     varies = counts["shape_varies"]
     known = counts["nan"] == 0
@@ -140,10 +141,10 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
         mean_position=None if by_position is None else float(by_position.mean()),
         total_channel=float(bits.sum()),
         total_position=None if by_position is None else float(by_position.sum()),
-        channel_miller_madow=read_only(corrected),
-        position_miller_madow=None if corrected_positions is None else read_only(corrected_positions),
-        mean_channel_miller_madow=float(corrected.mean()),
-        mean_position_miller_madow=None if corrected_positions is None else float(corrected_positions.mean()),
+        channel_miller_madow=read_only(np.minimum(corrected, most)),
+        position_miller_madow=None if corrected_positions is None else read_only(np.minimum(corrected_positions, most)),
+        mean_channel_miller_madow=min(float(corrected.mean()), most),
+        mean_position_miller_madow=None if corrected_positions is None else min(float(corrected_positions.mean()), most),
         shares=read_only(channel / observations),
         dead=_always(channel, observations, RULES[rule].dead, known),
         dead_position=None if position is None else _always(position, samples, RULES[rule].dead, known),
@@ -204,10 +205,10 @@ def entropy(states: Int64, total: int | Int64) -> Float64:
     return bits
 
 
-def miller_madow(bits: Float64, states: Int64, total: int, most: float) -> Float64:
-    """bits + (occupied states - 1) / (2 total ln 2), at most `most`."""
+def miller_madow(bits: Float64, states: Int64, total: int) -> Float64:
+    """bits + (occupied states - 1) / (2 total ln 2)."""
     occupied = (states > 0).sum(axis=0).reshape(bits.shape)
-    corrected: Float64 = np.minimum(bits + (occupied - 1) / (2 * total * math.log(2)), most)
+    corrected: Float64 = bits + (occupied - 1) / (2 * total * math.log(2))
     return corrected
 
 
