@@ -143,6 +143,28 @@ def test_samples_of_one_distribution_have_uniform_p_values_though_their_divergen
     assert abs(np.mean(excesses)) < 4 / math.sqrt(300)
 
 
+@pytest.mark.parametrize("n", [10, 20, 50, 200])
+def test_samples_that_do_not_touch_are_told_apart_however_few(n: int) -> None:
+    """No permutation of 200 parts them as well: p is the least there is, 1 / 201."""
+    found = divergence(np.arange(n), np.arange(n) + 1e4)
+    assert found.p_value == 1 / 201
+
+
+@pytest.mark.parametrize(("sizes", "bins"), [((3, 4), 4), ((20, 39), 5), ((100, 100), 20), ((400, 500), 32)])
+def test_samples_have_a_bin_for_ten_values_and_from_4_to_32(sizes: tuple[int, int], bins: int) -> None:
+    random = np.random.default_rng(0)
+    a, b = (random.normal(size=size) for size in sizes)
+    assert divergence(a, b) == divergence(a, b, bins=bins) != divergence(a, b, bins=bins + 1)
+
+
+def test_small_samples_are_told_apart_about_as_often_as_by_kolmogorov_and_smirnov() -> None:
+    """Means one deviation apart, 20 each: power 0.65 at level 0.05; 0.1 with 32 bins."""
+    random = np.random.default_rng(0)
+    draws = [(random.normal(size=20), random.normal(1, size=20)) for _ in range(60)]
+    found = [divergence(a, b, permutations=99, seed=seed).p_value for seed, (a, b) in enumerate(draws)]
+    assert np.mean([p is not None and p <= 0.05 for p in found]) > 0.4
+
+
 def test_different_distributions_have_an_excess_and_the_least_p_value() -> None:
     random = np.random.default_rng(3)
     found = divergence(random.normal(size=200), random.normal(1, size=300), permutations=99)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Float64: TypeAlias = NDArray[np.float64]
 
 KINDS = ("jensen_shannon", "jeffreys")
+#: Bins of samples, where none are asked for: with fewer than ten values each a permutation test sees nothing.
+FEWEST_BINS, MOST_BINS, _VALUES_A_BIN = 4, 32, 10
 #: Beyond so many values numpy has no hypergeometric numbers; by then two multinomials differ from them by 1e-9.
 _MOST_DRAWN = 10**9
 
@@ -34,7 +36,8 @@ class Divergence:
         value: in bits or nats.
         null_mean, null_std: of the same, where the pooled values are dealt out anew to samples of the two sizes; None
             without permutations.
-        excess: value - null_mean: what is not due to the number of values and bins.
+        excess: value - null_mean: above 0 where the samples differ by more than chance. It is no estimate of the
+            divergence of the distributions: where they differ it is far below (the null deals out a mixture of both).
         p_value: (1 + permutations that come to the value or more) / (1 + permutations).
         kind: "jensen_shannon" or "jeffreys".
         flags: "single_bin": all values lie in one bin, so that nothing can differ.
@@ -55,7 +58,7 @@ def divergence(
     *,
     kind: str = "jensen_shannon",
     counts: bool = False,
-    bins: int = 32,
+    bins: int | None = None,
     edges: ArrayLike | None = None,
     permutations: int = 200,
     seed: int = 0,
@@ -73,7 +76,8 @@ def divergence(
         kind: "jensen_shannon" or "jeffreys".
         counts: whether arrays are counts.
         bins: of samples, at most so many, between quantiles of the pooled values: as many values in each, whatever
-            their scale and tails.
+            their scale and tails. None: a tenth of the number of pooled values, at least 4 and at most 32: more bins
+            would leave the test without power where values are few.
         edges: of samples, instead: ascending, inner edges of the bins; a value on one counts with the greater ones.
         permutations: 0: no null.
         seed: of the permutations; the same numbers for the same seed.
@@ -91,7 +95,7 @@ def divergence(
     """
     name = "divergence"
     require(name, kind in KINDS, "kind", kind, f"one of {KINDS}")
-    require(name, bins >= 2, "bins", bins, "at least 2")
+    require(name, bins is None or bins >= 2, "bins", bins, "at least 2")
     require(name, permutations >= 0, "permutations", permutations, "at least 0")
     require(name, seed >= 0, "seed", seed, "at least 0")
     sides = _histograms(a, b, counts, bins, edges, name)
@@ -162,7 +166,7 @@ def dealt(
 
 
 def _histograms(
-    a: Any, b: Any, counts: bool, bins: int, edges: ArrayLike | None, function: str
+    a: Any, b: Any, counts: bool, bins: int | None, edges: ArrayLike | None, function: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     given = [density_of(side) for side in (a, b)]
     if counts:
@@ -214,7 +218,7 @@ def sample(side: ArrayLike, function: str) -> Float64:
 
 
 def _binned(
-    a: Float64, b: Float64, bins: int, edges: ArrayLike | None, function: str
+    a: Float64, b: Float64, bins: int | None, edges: ArrayLike | None, function: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if edges is None:
         inner = quantile_edges(np.concatenate([a, b]), bins)
@@ -225,8 +229,14 @@ def _binned(
     return histogram(a, inner), histogram(b, inner)
 
 
-def quantile_edges(values: Float64, bins: int) -> Float64:
-    """Inner edges of at most so many bins of as many values each; distinct, so that equal values are never split."""
+def quantile_edges(values: Float64, bins: int | None) -> Float64:
+    """Inner edges of at most so many bins of as many values each; distinct, so that equal values are never split.
+
+    Args:
+        bins: None: ten values each, and from 4 to 32 bins.
+    """
+    if bins is None:
+        bins = min(max(values.size // _VALUES_A_BIN, FEWEST_BINS), MOST_BINS)
     return np.unique(np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf"))
 
 

@@ -104,7 +104,7 @@ class Population:
         high: int = -1,
         *,
         kind: str = "jensen_shannon",
-        bins: int = 32,
+        bins: int | None = None,
         exchange: str = "networks",
         permutations: int = 1000,
         seed: int = 0,
@@ -125,7 +125,7 @@ class Population:
             ("kind", kind in KINDS, kind, f"one of {KINDS}"),
             ("exchange", exchange in _EXCHANGED, exchange, f"one of {_EXCHANGED}"),
             ("permutations", permutations >= 1, permutations, "at least 1"),
-            ("bins", bins >= 2, bins, "at least 2"),
+            ("bins", bins is None or bins >= 2, bins, "at least 2"),
             ("seed", seed >= 0, seed, "at least 0"),
         ):
             if not holds:
@@ -217,7 +217,7 @@ def _shared(networks: Sequence[_Network]) -> tuple[dict[str, tuple[str, ...]], t
     return layers, tuple(key for key in every if key not in set(shared))
 
 
-def _counts(several: Sequence[_Values], bins: int) -> NDArray[np.int64] | None:
+def _counts(several: Sequence[_Values], bins: int | None) -> NDArray[np.int64] | None:
     """(networks, bins): each network's values on a grid that all share; bins that hold none are left out."""
     if all(one.counts is not None for one in several):
         counts = np.stack([one.counts for one in several if one.counts is not None])
