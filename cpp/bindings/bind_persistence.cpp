@@ -133,6 +133,8 @@ void bind_persistence(py::module_& core) {
         py::arg("standardize"), py::arg("joint"), py::arg("approximate"), threads,
         "(samples, d_0 + d_L - 1) tree weights of every sample's bottlenecks.");
   m.def("kendall_tau", &kendall_tau_of, py::arg("values"), "Kendall's tau-b of values against their positions.");
+  m.def("smirnov", &smirnov, py::call_guard<py::gil_scoped_release>(), py::arg("furthest"), py::arg("n"), py::arg("m"),
+        "P(D >= furthest / (n m)) of the two-sample Kolmogorov-Smirnov statistic.");
 }
 
 }  // namespace netassay::bindings

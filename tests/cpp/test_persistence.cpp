@@ -177,11 +177,23 @@ void many_pairs() {  // more than 2^32 of them
   CHECK_EQUAL(kendall_tau(y), -1.0);
 }
 
+// By hand: two values of three lie on one side of the single one in 2 of 4 orders; 5 and 5 apart in 2 of 252.
+void smirnov_by_hand() {
+  CHECK_NEAR(smirnov(3, 1, 3), 0.5, 1e-15);
+  CHECK_NEAR(smirnov(2, 1, 3), 1.0, 1e-15);
+  CHECK_NEAR(smirnov(25, 5, 5), 2.0 / 252, 1e-17);
+  CHECK_NEAR(smirnov(0, 4, 7), 1.0, 0.0);
+  CHECK_NEAR(smirnov(300 * 200, 300, 200) * 1e145,
+             2 * std::exp(std::lgamma(301.0) + std::lgamma(201.0) - std::lgamma(501.0)) * 1e145, 1e-6);
+  CHECK_THROWS(smirnov(1, 0, 3), ValueError, "smirnov: got samples of 0 and 3");
+}
+
 }  // namespace
 
 int main() {
   return check::run({
       {"small matrices have their known values", known_answers},
+      {"the exact Kolmogorov-Smirnov probability is that of counting by hand", smirnov_by_hand},
       {"every power, with and without the essential class", every_power},
       {"the bound is never above the total without the essential class, and meets it on a star", lower_bounds},
       {"an all-zero matrix has weights of zero at every scale, and a mark", no_weights_but_zeros},

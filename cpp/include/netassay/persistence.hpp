@@ -154,4 +154,11 @@ std::vector<std::vector<double>> topological_uncertainty(const AnyWeight& weight
 /// (concordant - discordant pairs) / sqrt(pairs * pairs of unequal values); 0 where all values are equal. O(N log N).
 double kendall_tau(std::span<const float> values);
 
+/// P(D >= furthest / (n m)), D the two-sample Kolmogorov-Smirnov statistic of n and m values of one continuous
+/// distribution. Every order of the n + m values is as likely as any other: a path from (0, 0) to (n, m) by unit steps,
+/// which leaves the band |i m - j n| < furthest or does not. Relative error about (n + m) 2^-53. O(n m).
+/// Throws ValueError unless n, m >= 1. Source: Hodges, "The significance probability of the Smirnov two-sample test"
+/// (1958).
+double smirnov(index_t furthest, index_t n, index_t m);
+
 }  // namespace netassay

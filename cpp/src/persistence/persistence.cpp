@@ -89,4 +89,23 @@ double kendall_tau(std::span<const float> values) {
   return unequal > 0 ? (unequal - 2 * discordant) / std::sqrt(all * unequal) : 0;
 }
 
+// Of the paths to (i, j), i / (i + j) come from (i - 1, j): the share that has left the band is a mean of two shares,
+// without a difference, so that small probabilities keep their digits.
+double smirnov(index_t furthest, index_t n, index_t m) {
+  NETASSAY_REQUIRE(n >= 1 && m >= 1, ValueError, "smirnov: got samples of ", n, " and ", m, ", expected at least 1");
+  std::vector<double> left(static_cast<std::size_t>(m) + 1, 0.0);  // to (i, j), i the row at hand
+  for (index_t i = 0; i <= n; ++i) {
+    for (index_t j = 0; j <= m; ++j) {
+      double& share = left[static_cast<std::size_t>(j)];
+      if (std::abs(i * m - j * n) >= furthest) {
+        share = 1;
+      } else if (i + j > 0) {
+        const double before = j > 0 ? left[static_cast<std::size_t>(j) - 1] : 0;
+        share = (static_cast<double>(i) * share + static_cast<double>(j) * before) / static_cast<double>(i + j);
+      }
+    }
+  }
+  return left.back();
+}
+
 }  // namespace netassay

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from netassay import _core
 from netassay.base import arrays
 from netassay.base.arrays import read_only
 from netassay.base.errors import DomainError, NonFinite, ShapeError
@@ -15,6 +16,9 @@ from netassay.persistence.weights import Float64
 
 if TYPE_CHECKING:
     from netassay.base.arrays import ArrayLike
+
+#: Product of the sizes of two samples up to which the p-value is exact.
+MOST_EXACT = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +29,7 @@ class Shift:
         shifted: whether a feature's p-value is below level / features (Bonferroni).
         p_value: the least p-value times the number of features, at most 1.
         statistics, p_values: (classes,) two-sample Kolmogorov-Smirnov statistic of each feature, in [0, 1], and its
-            asymptotic p-value.
+            p-value: exact for a batch of n and a reference of m with n m <= 100,000, asymptotic beyond.
     """
 
     shifted: bool
@@ -96,10 +100,15 @@ class ShiftDetector:
     def test(self, vectors: ArrayLike) -> Shift:
         """Compare a batch, (n, d), with the reference; see `Shift`. Raises: as `fit`; DomainError before it."""
         features = np.sort(self.features(vectors), axis=0)
-        found = [_kolmogorov_smirnov(a, b) for a, b in zip(features.T, self._reference.T, strict=True)]
-        statistics, p_values = np.array(found).T
+        n, m = len(features), len(self._reference)
+        furthest = [_furthest(a, b) for a, b in zip(features.T, self._reference.T, strict=True)]
+        statistics = np.array(furthest) / (n * m)
+        exact = n * m <= MOST_EXACT
+        p_values = np.array(
+            [_core.persistence.smirnov(far, n, m) if exact else _asymptotic(far, n, m) for far in furthest]
+        )
         p_value = min(1.0, float(p_values.min()) * len(p_values))
-        return Shift(p_value < self.level, p_value, read_only(statistics.copy()), read_only(p_values.copy()))
+        return Shift(p_value < self.level, p_value, read_only(statistics), read_only(p_values))
 
 
 def _vectors(x: ArrayLike, function: str, width: int | None) -> Float64:
@@ -111,15 +120,18 @@ def _vectors(x: ArrayLike, function: str, width: int | None) -> Float64:
     return values
 
 
-def _kolmogorov_smirnov(a: Float64, b: Float64) -> tuple[float, float]:
-    """Largest distance between the distribution functions of two sorted samples, and its asymptotic p-value,
-    2 sum_k (-1)^(k-1) exp(-2 k^2 x^2) with x = statistic sqrt(n m / (n + m)).                   (Smirnov 1948)"""
+def _furthest(a: Float64, b: Float64) -> int:
+    """Largest distance between the distribution functions of two sorted samples of n and m values, times n m."""
     every = np.concatenate([a, b])
-    below_a = np.searchsorted(a, every, side="right") / len(a)
-    below_b = np.searchsorted(b, every, side="right") / len(b)
-    statistic = float(np.abs(below_a - below_b).max())
-    x = statistic * math.sqrt(len(a) * len(b) / (len(a) + len(b)))
+    below_a = np.searchsorted(a, every, side="right")
+    below_b = np.searchsorted(b, every, side="right")
+    return int(np.abs(below_a * len(b) - below_b * len(a)).max())
+
+
+def _asymptotic(furthest: int, n: int, m: int) -> float:
+    """2 sum_k (-1)^(k-1) exp(-2 k^2 x^2) with x = statistic sqrt(n m / (n + m)).                   (Smirnov 1948)"""
+    x = furthest / math.sqrt(n * m * (n + m))
     if x < 0.2:  # the series converges slowly, to 1 within 1e-12
-        return statistic, 1.0
+        return 1.0
     series = sum((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 101))
-    return statistic, min(1.0, max(0.0, 2 * series))
+    return min(1.0, max(0.0, 2 * series))
