@@ -314,7 +314,9 @@ def test_miller_madow_takes_most_of_the_plug_ins_bias() -> None:
     assert 0.030 < 1 - got.mean_channel < 0.042
     chances = [math.comb(20, on) / 2**20 for on in range(21)]
     bits = [-sum(p * math.log2(p) for p in (on / 20, 1 - on / 20) if p > 0) for on in range(21)]
-    expected = sum(p * (b + (0 < on < 20) / (40 * math.log(2))) for on, (p, b) in enumerate(zip(chances, bits)))
+    expected = sum(
+        p * (b + (0 < on < 20) / (40 * math.log(2))) for on, (p, b) in enumerate(zip(chances, bits, strict=True))
+    )
     assert abs(1 - expected) < 0.002
     assert got.mean_channel_miller_madow == pytest.approx(expected, abs=0.003)  # sampling: 0.05 / sqrt(4000)
     assert got.channel_miller_madow.max() <= 1

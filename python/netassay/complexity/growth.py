@@ -104,9 +104,10 @@ def growth(steps: ArrayLike, values: ArrayLike, *, window: Sequence[float] | Non
         "tie": verdict == "tie" and not constant, "unbounded": limitless == "unbounded" and not constant,
         "accelerating": limitless == "accelerating" and not constant,
     }  # fmt: skip
+    better = verdict if verdict in ("power", "saturation") and not constant else "neither"
     return Growth(
         slope, prefactor, explained[0], residuals[0], limit, gap, scale, explained[1], residuals[1],
-        "neither" if verdict not in ("power", "saturation") or constant else verdict, len(x), (float(x.min()), float(x.max())),
+        better, len(x), (float(x.min()), float(x.max())),
         tuple(flag for flag, holds in flags.items() if holds),
     )  # fmt: skip
 

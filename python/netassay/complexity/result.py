@@ -118,11 +118,12 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
     bits = entropy(channel, observations)
     most = math.log2(len(channel))
     corrected = miller_madow(bits, channel, observations)
-    by_position, corrected_positions = None, None
+    by_position, corrected_positions, mean_corrected = None, None, None
     if position is not None:
         shape = (len(bits), *counts["shape"])
         by_position = entropy(position, samples).reshape(shape)
         corrected_positions = miller_madow(by_position, position.reshape(-1, *shape), samples)
+        mean_corrected = min(float(corrected_positions.mean()), most)
     mean, variance, infinities = _moments(counts, observations)
     varies = counts["shape_varies"]
     known = counts["nan"] == 0
@@ -144,7 +145,7 @@ def complexity_of(native: Native, rule: str, thresholds: tuple[float, ...]) -> C
         channel_miller_madow=read_only(np.minimum(corrected, most)),
         position_miller_madow=None if corrected_positions is None else read_only(np.minimum(corrected_positions, most)),
         mean_channel_miller_madow=min(float(corrected.mean()), most),
-        mean_position_miller_madow=None if corrected_positions is None else min(float(corrected_positions.mean()), most),
+        mean_position_miller_madow=mean_corrected,
         shares=read_only(channel / observations),
         dead=_always(channel, observations, RULES[rule].dead, known),
         dead_position=None if position is None else _always(position, samples, RULES[rule].dead, known),

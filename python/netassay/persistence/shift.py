@@ -133,5 +133,5 @@ def _asymptotic(furthest: int, n: int, m: int) -> float:
     x = furthest / math.sqrt(n * m * (n + m))
     if x < 0.2:  # the series converges slowly, to 1 within 1e-12
         return 1.0
-    series = sum((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 101))
+    series: float = sum((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 101))
     return min(1.0, max(0.0, 2 * series))
