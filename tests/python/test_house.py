@@ -302,6 +302,8 @@ def test_a_module_about_a_measure_is_known_to_the_list_of_measures_alone() -> No
 def test_what_shows_numbers_names_no_measure() -> None:
     names = {one.name for about in ABOUT for one in (*about.measures, *about.totals)} - set(ROW_FIELDS)
     for name, tree in modules():
+        if name == "netassay.report.kinds":
+            continue  # a kind of finding may have the name of the total that it follows from
         if name.startswith("netassay.report.") and not name.startswith("netassay.report.about."):
             texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
             assert texts & names == set(), name

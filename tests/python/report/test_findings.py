@@ -240,7 +240,7 @@ def _every_kind() -> Iterator[tuple[str, list[Row], dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "rows", "totals"), _every_kind(), ids=lambda value: value if type(value) is str else ""
+    ("kind", "rows", "totals"), list(_every_kind()), ids=lambda value: value if type(value) is str else ""
 )
 def test_every_kind_is_made_as_it_is_listed(kind: str, rows: list[Row], totals: dict[str, Any]) -> None:
     (found,) = findings(rows, totals)
