@@ -162,24 +162,34 @@ class History:
     def to_json(self, path: str | PathLike[str]) -> None:
         """Writes every step and its report as strict JSON, whole or not at all."""
         from netassay.base import files
+
+        files.write(path, [self.dumps()])
+
+    def dumps(self) -> bytes:
+        """What `to_json` writes."""
         from netassay.report.encode import dumps
 
         snapshots = [{"step": step, "report": report.to_dict()} for step, report in self]
-        files.write(path, [dumps({"schema": SCHEMA, "snapshots": snapshots})])
+        return dumps({"schema": SCHEMA, "snapshots": snapshots})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> History:
         """What `to_json` wrote. Raises FileNotFoundError; StateError where the file is no history."""
         from pathlib import Path
 
+        return cls.loads(Path(path).read_bytes(), str(path))
+
+    @classmethod
+    def loads(cls, content: bytes, path: str) -> History:
+        """What `dumps` made; `path` is for messages. Raises StateError where it is no history."""
         from netassay.base.errors import StateError
 
         history = cls()
         try:
-            content = json.loads(Path(path).read_bytes())
-            if content["schema"] != SCHEMA:
-                raise ValueError(f"got schema {content['schema']!r}, expected {SCHEMA!r}")
-            for snapshot in content["snapshots"]:
+            parsed = json.loads(content)
+            if parsed["schema"] != SCHEMA:
+                raise ValueError(f"got schema {parsed['schema']!r}, expected {SCHEMA!r}")
+            for snapshot in parsed["snapshots"]:
                 history.append(snapshot["step"], Report.from_dict(snapshot["report"]))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateError(f"History.load: {path}: {error}") from error

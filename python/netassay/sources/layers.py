@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from netassay.base.errors import SelectionError
 from netassay.sources import patterns as _patterns
@@ -33,6 +33,19 @@ class Layer:
     def kind(self) -> str:
         """See `kind_of`; a lazy module's changes when it runs."""
         return kind_of(self.module)
+
+
+def checked(model: Any, function: str) -> nn.Module:
+    """A model that a function was given. Raises TypeError: it is none; ImportError: torch is not installed."""
+    try:
+        from torch import nn
+    except ImportError as error:
+        raise ImportError(
+            f"{function}: got no torch ({error}), expected it to be installed: pip install 'netassay[torch]'"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{function}: got {type(model).__name__}, expected a torch.nn.Module")
+    return model
 
 
 def kind_of(module: nn.Module) -> str:
@@ -97,8 +110,8 @@ def select(model: nn.Module, patterns: object) -> dict[str, Layer]:
     Args:
         patterns: a glob on qualified names (fnmatch; * crosses dots), a module type, or a sequence of them. A leading !
             excludes; the last match wins. "*", and any glob with wildcards, stands for the layers that carry weights
-            (linear, convolution, recurrent, embedding, attention); a glob that matches none of these stands for all it
-            matches. A name without wildcards or a type stands for exactly what it names.
+            (linear, convolution, recurrent, embedding, attention, transformers' Conv1D); a glob that matches none of
+            these stands for all it matches. A name without wildcards or a type stands for exactly what it names.
 
     Raises:
         SelectionError: a pattern matches nothing, or nothing is left.
@@ -136,10 +149,84 @@ def _usual(modules: Mapping[int, nn.Module]) -> set[int]:
     from torch.nn.modules.conv import _ConvNd
 
     kinds = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag)
-    usual = {key for key, module in modules.items() if isinstance(module, (*kinds, nn.MultiheadAttention))}
+    usual = {
+        key
+        for key, module in modules.items()
+        if isinstance(module, (*kinds, nn.MultiheadAttention)) or of_transformers(module)
+    }
     # Attention reads its output projection's weight itself; that module's forward never runs.
     attention = [module for module in modules.values() if isinstance(module, nn.MultiheadAttention)]
     return usual - {id(module.out_proj) for module in attention}
+
+
+def of_transformers(module: nn.Module) -> bool:
+    """Whether a module is GPT-2's Conv1D: a linear layer that stores its weight as (in, out)."""
+    weight = module._parameters.get("weight") if kind_of(module) == "Conv1D" else None
+    return weight is not None and weight.ndim == 2 and isinstance(getattr(module, "nf", None), int)
+
+
+def listing(names: Iterable[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+@dataclass(frozen=True, slots=True)
+class Unchosen:
+    """Modules of one kind that have parameters of their own and that "*" left out.
+
+    Attributes:
+        parameters: elements that no chosen layer has, each counted once.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    parameters: int
+
+
+def unchosen(model: nn.Module, patterns: Sequence[object], chosen: Iterable[nn.Module]) -> list[Unchosen]:
+    """What "*" does not stand for among the modules with parameters of their own, the most parameters first.
+
+    Empty where no pattern is "*"; what the patterns exclude by name or kind is left out because the user said so.
+    """
+    if "*" not in patterns:
+        return []
+    modules = {id(module): (name or ROOT, module) for name, module in model.named_modules()}
+    usual = _usual({key: module for key, (_, module) in modules.items()})
+    chosen = list(chosen)
+    known = parameters(chosen)
+    left = {id(inner) for module in chosen for inner in module.modules()} | parametrizing(model)
+    left |= {id(inner) for key in usual for inner in modules[key][1].modules()}
+    out = [pattern[1:] for pattern in patterns if isinstance(pattern, str) and pattern.startswith("!")]
+    left |= {key for key, (name, _) in modules.items() if any(_patterns.fits(pattern, name) for pattern in out)}
+    found: dict[str, tuple[list[str], int]] = {}
+    for key, (name, module) in modules.items():
+        own, packed = dict(_own(module)), _packed(module)
+        if key in left or not (own or packed):
+            continue
+        kind = f"quantised {kind_of(module)}" if packed else kind_of(module)
+        names, count = found.get(kind, ([], 0))
+        found[kind] = [*names, name], count + sum(size for which, size in own.items() if which not in known)
+        known |= own
+    kinds = [Unchosen(kind, tuple(names), count) for kind, (names, count) in found.items()]
+    return sorted(kinds, key=lambda kind: -kind.parameters)
+
+
+def _packed(module: nn.Module) -> bool:
+    """Whether a quantised module holds weights, which are no parameters."""
+    kind = kind_of(module)
+    carrying = kind.startswith(("Linear", "Conv", "RNN", "LSTM", "GRU", "Embedding")) and "Packed" not in kind
+    return carrying and quantised(module)
+
+
+def _own(module: nn.Module) -> Iterator[tuple[object, int]]:
+    """Identity and size of the parameters that are a module's own, also of those that a parametrization holds."""
+    parametrized: Any = getattr(module, "parametrizations", None)
+    held = [] if parametrized is None else list(parametrized.parameters())
+    for parameter in (*module.parameters(recurse=False), *held):
+        if not lazy(parameter):
+            yield identity(parameter), parameter.numel()
 
 
 def weight_shape(module: nn.Module) -> tuple[int, ...] | None:

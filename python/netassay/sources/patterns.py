@@ -38,7 +38,7 @@ def choose(
     """
     find = matches or (lambda pattern, excludes: named(pattern, names))
     chosen: dict[Thing, bool] = {}
-    for pattern in _sequence(patterns, types):
+    for pattern in several(patterns, types):
         excludes = isinstance(pattern, str) and pattern.startswith("!")
         found = find(pattern[1:] if excludes else pattern, excludes)
         if not found:
@@ -64,12 +64,12 @@ class Matcher:
     """
 
     def __init__(self, patterns: object, *, what: str) -> None:
-        self.patterns = tuple(_sequence(patterns, types=False, what=what))
+        self.patterns = tuple(several(patterns, types=False, what=what))
         self._known: dict[str, bool] = {}
 
     def __call__(self, name: str) -> bool:
         if name not in self._known:
-            matching = [pattern for pattern in self.patterns if _fits(pattern, name)]
+            matching = [pattern for pattern in self.patterns if fits(pattern, name)]
             self._known[name] = bool(matching) and not matching[-1].startswith("!")
         return self._known[name]
 
@@ -77,11 +77,11 @@ class Matcher:
     def unmatched(self) -> tuple[str, ...]:
         """Patterns that match no name that has been asked for."""
         asked = tuple(self._known)
-        return tuple(pattern for pattern in self.patterns if not any(_fits(pattern, name) for name in asked))
+        return tuple(pattern for pattern in self.patterns if not any(fits(pattern, name) for name in asked))
 
 
-def _fits(pattern: str, name: str) -> bool:
-    """Whether a pattern, without its !, matches a name."""
+def fits(pattern: str, name: str) -> bool:
+    """Whether a pattern matches a name, whatever a leading ! says."""
     glob = pattern.removeprefix("!")
     return fnmatch.fnmatchcase(name, glob) if wild(glob) else name == glob
 
@@ -98,14 +98,15 @@ def wild(pattern: str) -> bool:
     return any(c in pattern for c in _WILD)
 
 
-def _sequence(patterns: object, types: bool, what: str = "layers") -> list[Any]:
+def several(patterns: object, types: bool, what: str = "layers") -> list[Any]:
+    """Patterns as a list; "*" comes before exclusions alone. Raises SelectionError: they are none."""
     kinds = (str, type) if types else (str,)
     if isinstance(patterns, kinds):
         patterns = [patterns]
     if isinstance(patterns, Iterable):
-        several = list(patterns)
-        if several and all(isinstance(pattern, kinds) for pattern in several):
-            only_excludes = all(isinstance(p, str) and p.startswith("!") for p in several)
-            return ["*", *several] if only_excludes else several
+        found = list(patterns)
+        if found and all(isinstance(pattern, kinds) for pattern in found):
+            only_excludes = all(isinstance(p, str) and p.startswith("!") for p in found)
+            return ["*", *found] if only_excludes else found
     expected = "a pattern, a module type, or a sequence of them" if types else "a pattern or a sequence of them"
     raise SelectionError(f"{what}: got {patterns!r}, expected {expected}")

@@ -26,7 +26,8 @@ from netassay.report import Report
 from netassay.sources import layers as _layers
 from netassay.sources.live.device import full_float32
 from netassay.sources.live.hooks import Hook
-from netassay.sources.live.rows import Rows, rows_of, tensor_of, with_tensor
+from netassay.sources.live.rows import tensor_of, with_tensor
+from netassay.sources.live.units import units_of
 from netassay.stats.moments import Moments
 from netassay.verbs.watch import Watch
 
@@ -111,10 +112,7 @@ def project(
         its domain. In the model's forward: ShapeError where a layer's output has another width than its state,
         UnsupportedLayout where it is no dense floating-point tensor.
     """
-    from torch import nn
-
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"project: got {type(model).__name__}, expected a torch.nn.Module")
+    _layers.checked(model, "project")
     if not 0 < delta <= 1:
         raise DomainError(f"project: got delta={delta!r}, expected 0 < delta <= 1")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -156,24 +154,25 @@ class _Project(Hook):
             why = "a scalar"
         if why is not None or tensor is None:
             raise UnsupportedLayout(f"project: layer {self.layer!r}: got an output with {why}, expected a dense tensor")
-        return with_tensor(output, self._projected(tensor, rows_of(module, tensor)))
+        units = units_of(module, tuple(tensor.shape))
+        if units.why:
+            raise UnsupportedLayout(f"project: layer {self.layer!r}: {units.why}")
+        return with_tensor(output, self._projected(tensor, units.axis))
 
-    def _projected(self, tensor: Tensor, rows: Rows) -> Tensor:
+    def _projected(self, tensor: Tensor, axis: int) -> Tensor:
         import torch
 
-        if rows.width != len(self.mean):
+        if tensor.shape[axis] != len(self.mean):
             raise ShapeError(
-                f"project: layer {self.layer!r}: got an output of width {rows.width}, expected {len(self.mean)} as in"
-                " its state (of the same model, not by positions='flatten')"
+                f"project: layer {self.layer!r}: got an output of width {tensor.shape[axis]}, expected"
+                f" {len(self.mean)} as in its state (of the same model, not by positions='flatten')"
             )
         mean, basis = self._on(tensor)
         with torch.autocast(tensor.device.type, enabled=False), full_float32(tensor.device):
-            x = rows.tensor.movedim(1, -1) if rows.layout == "channels_first" else rows.tensor
+            x = tensor.movedim(axis, -1)
             projected = (x.to(mean.dtype) - mean) @ basis @ basis.T + mean
-            if rows.layout == "channels_first":
-                projected = projected.movedim(-1, 1)
             # a copy of the layer's own dtype and strides: the model may view it
-            return torch.empty_like(tensor).copy_(projected.reshape(tensor.shape))
+            return torch.empty_like(tensor).copy_(projected.movedim(-1, axis))
 
     def _on(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and basis where the tensor is, in the dtype to compute in."""

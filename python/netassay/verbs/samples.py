@@ -50,10 +50,9 @@ def sample_persistence(
         and why; or it is compiled. ShapeError: what enters a layer has not one row per sample. NonFinite: naming layer
         and sample. What the model raises.
     """
-    from torch import Tensor, nn
+    _layers.checked(model, "sample_persistence")
+    from torch import Tensor
 
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"sample_persistence: got {type(model).__name__}, expected a torch.nn.Module")
     if not isinstance(x, Tensor):
         raise TypeError(f"sample_persistence: got {type(x).__name__}, expected a torch.Tensor of samples")
     count = _threads.resolve(threads)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from netassay.base import memory as _memory
 from netassay.base import statefile, threads
@@ -22,6 +25,7 @@ from netassay.sources.live.hooks import Taps
 from netassay.sources.live.nonlinearities import SMOOTH
 from netassay.sources.live.probes import ActivationProbe, Probe, SaturationProbe, StrengthProbe, SwitchingProbe
 from netassay.sources.live.recorder import Entry, Key, Positions, Recorder, Settings
+from netassay.verbs import watch_notes as notes
 from netassay.verbs import watch_report as summary
 from netassay.verbs.provenance import provenance
 
@@ -89,6 +93,11 @@ def watch(
 
     Raises:
         SelectionError: a pattern that matches nothing. DomainError: an option outside its domain. TypeError: no module.
+        ImportError: torch is not installed.
+
+    Warns:
+        UserWarning: the model runs compiled; or, once, while it runs: a submodule ran outside of any pass of the root,
+        whose sites are not seen. Warnings that are errors do not reach the model's forward; the coverage says it too.
     """
     return Watch(
         model,
@@ -119,10 +128,7 @@ class Watch:
         thresholds: Mapping[str, float],
         settings: Settings,
     ) -> None:
-        from torch import nn
-
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"watch: got {type(model).__name__}, expected a torch.nn.Module")
+        _layers.checked(model, "watch")
         measures = (measures,) if isinstance(measures, str) else tuple(measures)
         _require(bool(measures) and set(measures) <= set(MEASURES), "measures", measures, f"one or more of {MEASURES}")
         _check(settings)
@@ -143,7 +149,8 @@ class Watch:
             of_inputs=_chosen(measures, complexity=lambda: SwitchingProbe(positions=settings.mask is None)),
             of_outputs=_chosen(measures, network=ActivationProbe),
         )
-        self._layers = _layers.select(root, layers) if recorder.of_layers else {}
+        self._patterns = patterns.several(layers, types=True) if recorder.of_layers else []
+        self._layers = _layers.select(root, self._patterns) if recorder.of_layers else {}
         watcher = _sites.Watcher(root, self._shown, thresholds)
         self._sees_sites = bool(recorder.of_inputs or recorder.of_outputs)
         hooked = {name: layer.module for name, layer in self._layers.items()}
@@ -151,7 +158,8 @@ class Watch:
             root, hooked, recorder, every, watcher if self._sees_sites and not self._compiled(root) else None
         )
         self._history = History()
-        self._closed = False
+        self._closed = self._warned = False
+        self._warn_compiled()
         self._taps.attach()
 
     def __enter__(self) -> Watch:
@@ -180,8 +188,7 @@ class Watch:
     def reset(self) -> None:
         """Forgets all rows and counts, as if the watch had just been made."""
         self._recorder.clear()
-        self._taps.passes.clear()
-        self._taps.faults.clear()
+        self._taps.clear()
 
     def _open(self) -> None:
         if self._closed:
@@ -216,6 +223,7 @@ class Watch:
         Raises:
             NothingObserved: no layer has shown anything; the message says why.
         """
+        self._warn_compiled()
         entries = self._recorder.standing()
         seen = self._seen()
         if not entries:
@@ -226,7 +234,7 @@ class Watch:
             layers=rows,
             coverage=summary.coverage(entries, seen),
             totals=totals,
-            findings=findings(rows, totals),
+            findings=(*notes.never_called(seen), *findings(rows, totals)),
             provenance=self._provenance(),
         )
 
@@ -256,7 +264,14 @@ class Watch:
             recorder=self._recorder,
             taps=self._taps,
             compiled=self._compiled(self._taps.root),
+            patterns=self._patterns,
         )
+
+    def _warn_compiled(self) -> None:
+        """Warns once, when the watch is made or at the first report after the model was compiled."""
+        if self._compiled(self._taps.root) and not self._warned:
+            self._warned = True
+            warnings.warn(f"watch: {notes.COMPILED}", UserWarning, stacklevel=4)
 
     def _compiled(self, root: nn.Module) -> bool:
         return "OptimizedModule" in self._wrappers or _layers.compiled(root)
@@ -276,7 +291,7 @@ class Watch:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes all states and counters to one file, whole or not at all; `restore` continues from it, bit for bit.
 
-        The history is a file of its own: `history.to_json`.
+        The history is in it too; `history.to_json` writes it alone.
         """
         tensors: dict[str, Any] = {}
         kept = []
@@ -288,14 +303,17 @@ class Watch:
             kept.append({**key._asdict(), **about, "state": config})
         progress: dict[str, Any] = {
             "passes": self._taps.passes,
+            "alone": self._taps.alone,
             "draws": self._recorder.draws,
             "kinds": self._recorder.kinds,
             "entries": kept,
         }
+        tensors["history"] = np.frombuffer(self._history.dumps(), dtype=np.uint8)
         statefile.save(path, kind="watch", config={"watch": self._config(), "progress": progress}, tensors=tensors)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Continues from a file that `save` wrote on a watch of the same configuration; replaces what has been seen.
+        """Continues from a file that `save` wrote on a watch of the same configuration; replaces what has been seen,
+        and the history.
 
         Raises:
             StateError: no such file of a watch, damaged, or made with another model or other options; nothing changes.
@@ -322,7 +340,9 @@ class Watch:
                     kept["passes"],
                     kept["first_nonfinite"],
                 )
-            draws, kinds, passes = (dict(progress[part]) for part in ("draws", "kinds", "passes"))
+            draws, kinds, passes, alone = (dict(progress[part]) for part in ("draws", "kinds", "passes", "alone"))
+            alone = {mode: tuple(map(str, names)) for mode, names in alone.items()}
+            history = History.loads(tensors["history"].tobytes(), os.fspath(path))
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, StateError):
                 raise
@@ -332,6 +352,8 @@ class Watch:
         self._recorder.draws.update(draws)
         self._recorder.kinds.update(kinds)
         self._taps.passes.update(passes)
+        self._taps.alone.update(alone)
+        self._history = history
 
     def _config(self) -> dict[str, Any]:
         settings = self._recorder.settings

@@ -17,6 +17,7 @@ from netassay.sources.live.nonlinearities import own
 from netassay.sources.live.probes import flagged
 from netassay.sources.live.recorder import Entry, Key
 from netassay.stats.moments import Moments
+from netassay.verbs import watch_notes as notes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +48,7 @@ class Seen:
     """Where the states of a watch come from.
 
     Attributes:
-        layers: those that were chosen. wanted: of sites, None where none are looked for.
+        layers: those that were chosen, by patterns. wanted: of sites, None where none are looked for.
     """
 
     root: nn.Module
@@ -56,6 +57,7 @@ class Seen:
     recorder: Recorder
     taps: Taps
     compiled: bool
+    patterns: Sequence[object] = ()
 
     def modules(self) -> dict[str, nn.Module]:
         """Every module of the model by its first name."""
@@ -231,6 +233,8 @@ def _parent(name: str, seen: Seen) -> nn.Module | None:
 def _notes(measured: set[str], modes: set[str], seen: Seen) -> Iterator[str]:
     """What a reader of the numbers should know, one kind of note after the other."""
     yield from _modes_without_a_pass(modes)
+    yield from notes.of_the_root(seen)
+    yield from notes.not_chosen(seen)
     yield from _faults(measured, seen)
     yield from _calls_left_out(measured, seen)
     yield from _gone(seen)
@@ -292,6 +296,7 @@ def why_empty(seen: Seen) -> str:
     if seen.wanted is not None and not seen.layers:
         reasons.add(_COMPILED if seen.compiled else "no site was observed")
         reasons.update(_selecting_none(seen.wanted))
+    reasons.update(notes.of_the_root(seen))
     passes = sum(count for mode, count in dict(seen.taps.passes).items() if mode in ("train", "eval"))
     name = type(seen.root).__name__
     place = f"in {passes} passes of {name}" if passes else f"no forward pass of {name} ran while watched"

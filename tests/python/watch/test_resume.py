@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import netassay as na
+from netassay.base import statefile
 from python.models import ConvNet, Mlp, data, equal, same_states, seeded
 
 
@@ -56,6 +58,43 @@ def test_restoring_replaces_what_the_watch_had_seen(tmp_path: Path) -> None:
         model(data(9, 6, seed=1))
         watch.restore(tmp_path / "state")
         assert all(equal(kept[key], state) for key, state in watch.states.items())
+
+
+def test_restoring_brings_the_history(tmp_path: Path) -> None:
+    model = seeded(Mlp).eval()
+    with na.watch(model, measures=("saturation", "complexity")) as watch:
+        for step in range(3):
+            model(data(20, 6, seed=step))
+            watch.snapshot(step)
+        model(data(20, 6, seed=3))
+        watch.save(tmp_path / "state")
+    with na.watch(model, measures=("saturation", "complexity")) as resumed:
+        model(data(20, 6, seed=4))
+        resumed.snapshot(17)
+        resumed.restore(tmp_path / "state")
+        assert resumed.history.steps == (0, 1, 2)
+        assert [report.to_dict() for _, report in resumed.history] == [r.to_dict() for _, r in watch.history]
+        resumed.snapshot(3)
+        assert resumed.history.steps == (0, 1, 2, 3)
+        assert len(resumed.history["saturation.eval"].steps) == 4
+
+
+def test_a_history_that_is_none_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    model = seeded(Mlp).eval()
+    with na.watch(model) as watch:
+        model(data(20, 6))
+        watch.snapshot(1, reset=False)
+        watch.save(tmp_path / "state")
+        config, tensors = statefile.load(tmp_path / "state", kind="watch")
+        for name, content in (("none", None), ("text", b"[]"), ("schema", b'{"schema": "x", "snapshots": []}')):
+            forged = {key: value for key, value in tensors.items() if key != "history"}
+            if content is not None:
+                forged["history"] = np.frombuffer(content, dtype=np.uint8)
+            statefile.save(tmp_path / name, kind="watch", config=config, tensors=forged)
+            with pytest.raises(na.StateError, match=name):
+                watch.restore(tmp_path / name)
+        assert watch.history.steps == (1,)
+        assert watch.states["fc1", "eval"].count == 20
 
 
 CHANGES: dict[str, dict[str, Any]] = {

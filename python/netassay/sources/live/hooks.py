@@ -13,7 +13,8 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from netassay.sources.live import sites as _sites
@@ -104,6 +105,22 @@ class _Probe(_Tap):
             self.taps.observe(self.layer, module, output)
 
 
+class _Place(_Tap):
+    __slots__ = ()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        if not hidden():
+            self.taps._place(module, output)
+
+
+class _Alone(_Tap):
+    __slots__ = ()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not hidden():
+            self.taps._alone(module)
+
+
 def _describe(error: Exception) -> str:
     try:
         return f"{type(error).__name__}: {error}"
@@ -113,12 +130,28 @@ def _describe(error: Exception) -> str:
 
 def _calls_in_progress(module: nn.Module) -> int:
     """How many calls of a module are on this thread's stack, as torch's own frames tell."""
-    count, frame = 0, sys._getframe()
+    return sum(called is module for called in _called())
+
+
+def _called() -> Iterator[object]:
+    """What is being called on this thread's stack, from the innermost module on."""
+    frame = sys._getframe()
     while frame is not None:
-        if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is module:
-            count += 1
+        if frame.f_code.co_name == "_call_impl":
+            yield frame.f_locals.get("self")
         frame = frame.f_back  # type: ignore[assignment]
-    return count
+
+
+def _callable(module: nn.Module) -> Iterator[nn.Module]:
+    """The children of a module that may be called and hooked, and those of lists of modules, which may not."""
+    import torch
+    from torch import nn
+
+    for child in module.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _callable(child)
+        elif not isinstance(child, torch.jit.ScriptModule):
+            yield child
 
 
 class _Pass(threading.local):
@@ -160,6 +193,10 @@ class Taps:
     Args:
         every: each k-th pass of the root is shown, counted per mode, the first included.
         sites: what sees the nonlinearities of a pass; None: they are not shown.
+
+    Attributes:
+        passes: of the root by mode, "eval", and of layers that ran outside of any, "eval fc".
+        alone: mode -> submodules that ran outside of any pass of the root before it had one in that mode.
     """
 
     def __init__(
@@ -173,6 +210,9 @@ class Taps:
         self.root, self.layers, self.listener, self.every = root, dict(layers), listener, every
         self.sites = sites
         self.passes: dict[str, int] = {}
+        self.alone: dict[str, tuple[str, ...]] = {}
+        self._known_alone: set[tuple[str, int]] = set()
+        self._warned = False
         self.faults: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._pass = _Pass()
@@ -191,6 +231,10 @@ class Taps:
         handles = [self.root.register_forward_pre_hook(start, prepend=True, with_kwargs=True)]
         for name, module in self.layers.items():
             handles.append(module.register_forward_hook(_Probe(self, name)))
+        if not self.layers:
+            handles += [child.register_forward_pre_hook(_Alone(self)) for child in _callable(self.root)]
+        placing = [] if self.sites is None else self.sites.placing()
+        handles += [module.register_forward_hook(_Place(self)) for module in placing]
         handles.append(self.root.register_forward_hook(end, with_kwargs=True, always_call=True))
         self._handles = handles
         if self.sites is not None:
@@ -204,6 +248,14 @@ class Taps:
         if self.sites is not None:  # a pass of another thread meets no hook that would take its mode off
             self.sites.watching = False
         self._drop()
+
+    def clear(self) -> None:
+        """Forgets passes and faults."""
+        with self._lock:
+            self.passes.clear()
+            self.faults.clear()
+            self.alone.clear()
+            self._known_alone.clear()
 
     def off(self, layer: str) -> bool:
         """Whether a layer's probe is switched off after too many faults."""
@@ -278,9 +330,49 @@ class Taps:
             if current.open:
                 self.listener.observe(current.run, layer, module, output)
             else:
+                self._alone(module)
                 self._observe_alone(layer, module, output)
         except Exception as error:
             self.fault(layer, error)
+
+    def _place(self, module: nn.Module, output: object) -> None:
+        mode = self._pass.mode
+        if mode is not None:
+            try:
+                mode.sites.place(module, output)
+            except Exception as error:
+                self.fault("the axis of units", error)
+
+    def _alone(self, module: nn.Module) -> None:
+        """Takes note of a call outside of any pass of the root, under the outermost submodule that is being called."""
+        mode = "train" if module.training else "eval"
+        if self._pass.open or self.passes.get(mode) or (mode, id(module)) in self._known_alone:
+            return
+        try:
+            names = {id(each): name for name, each in self.root.named_modules() if name}
+            outermost = [names[id(each)] for each in _called() if id(each) in names][-1:]
+            with self._lock:
+                self._known_alone.add((mode, id(module)))
+                known = self.alone.get(mode, ())
+                self.alone[mode] = (*known, *(name for name in outermost if name not in known))
+                loses = self.sites is not None or not (self.passes.get("train") or self.passes.get("eval"))
+                warns = bool(outermost) and loses and not self._warned
+                self._warned |= warns
+            if warns:
+                self._warn(outermost[0], mode)
+        except Exception as error:
+            self.fault("a call outside of any pass", error)
+
+    def _warn(self, name: str, mode: str) -> None:
+        """Warns once, and never raises, also where warnings are errors: this runs inside the user's forward."""
+        root = type(self.root).__name__
+        with contextlib.suppress(Exception):
+            warnings.warn(
+                f"netassay.watch: model.{name} ran outside of any pass of the root ({root}), which has not been called"
+                f" in {mode} mode: watch model.{name}, whose forward runs, or call the root",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _observe_alone(self, layer: str, module: nn.Module, output: object) -> None:
         """A layer called by itself, outside a pass of the root, is a pass of its own; KeyboardInterrupt drops it."""

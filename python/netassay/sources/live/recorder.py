@@ -20,6 +20,7 @@ from netassay.sources.live import rows as _rows
 from netassay.sources.live.probes import Observation, Probe, on_host
 from netassay.sources.live.rows import Rows
 from netassay.sources.live.sites import Site
+from netassay.sources.live.units import units_of
 from netassay.stats.moments import Moments, merge_all
 
 if TYPE_CHECKING:
@@ -146,7 +147,11 @@ class Recorder:
                 return
             if not self._readable(layer, tensor, "its output is a scalar"):
                 return
-            rows = _rows.rows_of(module, tensor.detach())
+            units = units_of(module, tuple(tensor.shape))
+            if units.why:
+                self.left_out.setdefault(layer, units.why)
+                return
+            rows = _rows.rows_of(module, tensor.detach(), units)
             for probe in self.of_layers:
                 key = Key(probe.measure, layer, None, run.mode)
                 self._take(run, key, probe, *self._of_layer(run, layer, rows, packed, probe))
@@ -164,7 +169,7 @@ class Recorder:
         if not probes or not self._readable(site.name, tensor, "its input is a scalar"):
             return
         self.kinds.setdefault(site.name, site.kind)
-        rows = _site_rows(site, tensor)
+        rows = _rows.of_site(tensor.detach(), site.axis, site.guessed)
         keep, flags = self._masked(run, rows)
         if rows.guessed:
             flags.add("layout_guessed")
@@ -320,15 +325,6 @@ class Recorder:
 def _of_a_pass(key: Key) -> Key:
     """Whose the states of a pass are, which serve both modes."""
     return Key(key.measure, key.name, key.call, "")
-
-
-def _site_rows(site: Site, tensor: Tensor) -> Rows:
-    """A site's units and rows; a sample without its batch axis is a batch of one."""
-    tensor = tensor.detach()
-    if site.axis == 0:
-        return Rows(tensor.unsqueeze(0), "channels_first", guessed=site.guessed)
-    layout = "channels_first" if site.axis == 1 else "rows"
-    return Rows(tensor, layout, guessed=site.guessed)
 
 
 def _positions(rows: Rows, positions: Positions) -> Rows:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from netassay.sources.live.units import Units
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -19,7 +21,7 @@ class Rows:
     Attributes:
         tensor: of any number of axes; layout: "rows" (units on the last axis) or "channels_first" (on axis 1).
         time_first: the row axes are (T, N) where those of the input are (N, T).
-        guessed: the unit axis is a guess from the number of axes.
+        guessed: the unit axis is a guess (units.py).
     """
 
     tensor: Tensor
@@ -51,28 +53,28 @@ def tensor_of(module: nn.Module, output: object) -> tuple[Tensor | None, bool]:
     return _first_tensor(output), False
 
 
-def rows_of(module: nn.Module, tensor: Tensor) -> Rows:
-    """Where a layer's output has its rows and units."""
+def rows_of(module: nn.Module, tensor: Tensor, units: Units) -> Rows:
+    """A layer's output as rows of the units that `units_of` has found in it."""
     from torch import nn
-    from torch.nn.modules.batchnorm import _NormBase
-    from torch.nn.modules.conv import _ConvNd
 
-    axes = tensor.ndim
-    if isinstance(module, _ConvNd):
-        unbatched = axes == len(module.kernel_size) + 1
-        return Rows(tensor.unsqueeze(0) if unbatched else tensor, "channels_first")
-    if isinstance(module, _NormBase) and axes >= 2:
-        no_batch: Any = getattr(module, "_get_no_batch_dim", None)  # of instance norms
-        unbatched = no_batch is not None and axes == no_batch()
-        return Rows(tensor.unsqueeze(0) if unbatched else tensor, "channels_first")
-    if isinstance(module, nn.GroupNorm) and axes >= 2:
-        return Rows(tensor, "channels_first")
-    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
-        return Rows(tensor, "rows", time_first=not module.batch_first)
-    known = (nn.Linear, nn.Bilinear, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
-    if isinstance(module, (*known, getattr(nn, "RMSNorm", nn.LayerNorm))):
-        return Rows(tensor, "rows")
-    return Rows(tensor, "channels_first" if axes in (4, 5) else "rows", guessed=True)
+    first = isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first
+    return along(tensor, units.axis, guessed=units.guessed, time_first=first)
+
+
+def along(tensor: Tensor, axis: int, *, guessed: bool = False, time_first: bool = False) -> Rows:
+    """A tensor's rows where its units are on `axis`; a sample without its batch axis is a batch of one."""
+    if axis == tensor.ndim - 1:
+        return Rows(tensor, "rows", time_first, guessed)
+    if axis == 0:
+        return Rows(tensor.unsqueeze(0), "channels_first", guessed=guessed)
+    return Rows(tensor if axis == 1 else tensor.movedim(axis, 1), "channels_first", guessed=guessed)
+
+
+def of_site(tensor: Tensor, axis: int, guessed: bool) -> Rows:
+    """The rows at a site. Vectors and matrices are maps without positions there, so that all of a site are alike."""
+    if tensor.ndim <= 2 and axis <= 1:
+        return Rows(tensor if axis else tensor.unsqueeze(0), "channels_first", guessed=guessed)
+    return along(tensor, axis, guessed=guessed)
 
 
 def _first_tensor(output: object) -> Tensor | None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from netassay.sources.layers import ROOT, parametrizing
 from netassay.sources.live.nonlinearities import Pieces, Refusal, axes, operations, own
+from netassay.sources.live.rows import tensor_of
+from netassay.sources.live.units import declares, placed_by_functions, units_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -81,6 +83,18 @@ class Watcher:
         # By identity; a module that is gone may leave its id to another one.
         self._names: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
         self._strangers: set[int] = set()  # in the pass that began last
+
+    def placing(self) -> list[nn.Module]:
+        """Modules whose own output, not the functions they call, says where their units lie."""
+        import torch
+
+        of_weights = parametrizing(self.root)
+        return [
+            module
+            for module in self.root.modules()
+            if not isinstance(module, torch.jit.ScriptModule) and id(module) not in of_weights
+            if declares(module) and not placed_by_functions(module)
+        ]
 
     def mode(self, listener: Listener) -> Any:
         """What shows the sites of one pass, between `push` and `pop`."""
@@ -243,6 +257,19 @@ class Pass:
                     self._units[tuple(tensor.shape)] = axis
         except Exception as error:
             self._listener.failed("the axis of units", error)
+
+    def place(self, module: nn.Module, output: object) -> None:
+        """Keeps where a module has put its units, as `units_of` finds them in its output."""
+        import torch
+
+        with torch._C.DisableTorchFunction():
+            tensor, _ = tensor_of(module, output)
+            if tensor is None or tensor.ndim == 0 or tensor.is_nested:
+                return
+            shape = tuple(tensor.shape)
+            units = units_of(module, shape)
+            if not units.guessed and not units.why:
+                self._units[shape] = units.axis
 
     def _innermost(self) -> tuple[nn.Module | None, str]:
         """The innermost module of the model whose call is on this thread's stack, and its name."""

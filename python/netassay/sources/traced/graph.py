@@ -56,10 +56,7 @@ def trace(model: nn.Module, example: Any, *, function: str, batch_axis: int = 0,
         TypeError: no module, or no tensor in the example. DTypeError: an axis that is no integer. ShapeError: no such
         axis. UnsupportedLayout: a sparse or nested example; the model cannot be followed.
     """
-    from torch import nn
-
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{function}: got {type(model).__name__}, expected a torch.nn.Module")
+    _layers.checked(model, function)
     with alone():
         root, unwrapped = _layers.unwrap(model)
         runs = [follow(root, *batch(root, example, batch_axis, size, function), function) for size in BATCHES]
