@@ -23,7 +23,7 @@ Precision precision(const std::string& name) {
 }
 
 void update(Shared<Moments>& self, const py::array& x, const std::string& dtype, const std::string& layout,
-            const std::optional<py::array_t<bool, py::array::c_style>>& mask, int threads) {
+            const std::optional<py::array_t<bool, py::array::c_style>>& mask, index_t samples, bool poll, int threads) {
   constexpr const char* kName = "Moments.update";
   const int unit = unit_axis(x, layout, kName);
   NETASSAY_REQUIRE(x.size() > 0, ShapeError, kName, ": got an empty array of shape ",
@@ -36,7 +36,7 @@ void update(Shared<Moments>& self, const py::array& x, const std::string& dtype,
                        " rows, expected ", rows.rows());
       kept = reinterpret_cast<const unsigned char*>(mask->data());
     }
-    self.locked([&](Moments& m) { m.update(rows, kept, execution(threads)); });
+    self.locked([&](Moments& m) { m.update(rows, kept, poll ? execution(threads) : Execution{threads, {}}, samples); });
   });
 }
 
@@ -60,6 +60,8 @@ py::dict parts(Shared<Moments>& self) {
   py::dict out;
   out["folded"] = p.folded;
   out["nonfinite"] = p.nonfinite;
+  out["samples"] = p.samples;
+  out["single"] = p.single;
   out["fourth"] = p.fourth;
   out["pivot"] = array(p.pivot);
   out["offset"] = array(p.offset);
@@ -79,6 +81,8 @@ std::unique_ptr<Shared<Moments>> from_parts(index_t width, const std::string& pr
   p.options.fourth = fourth;
   p.folded = py::cast<index_t>(values["folded"]);
   p.nonfinite = py::cast<index_t>(values["nonfinite"]);
+  p.samples = py::cast<index_t>(values["samples"]);
+  p.single = py::cast<index_t>(values["single"]);
   p.fourth = py::cast<double>(values["fourth"]);
   p.pivot = numbers("pivot");
   p.offset = numbers("offset");
@@ -111,7 +115,7 @@ void bind_saturation(py::module_& core) {
            }),
            py::arg("width"), py::kw_only(), py::arg("precision"), py::arg("fourth"), py::arg("memory"))
       .def("update", &update, py::arg("x"), py::arg("dtype"), py::kw_only(), py::arg("layout"),
-           py::arg("mask") = py::none(), threads)
+           py::arg("mask") = py::none(), py::arg("samples") = -1, py::arg("poll") = true, threads)
       .def(
           "merge", [](Shared<Moments>& s, Shared<Moments>& other, int n) { merge_all({{&s, &other}}, n); },
           py::arg("other"), py::kw_only(), threads)
@@ -124,6 +128,8 @@ void bind_saturation(py::module_& core) {
       .def_property_readonly("keeps_fourth", [](Shared<Moments>& s) { return s.state.options().fourth; })
       .def_property_readonly("count", [](Shared<Moments>& s) { return s.locked(&Moments::count); })
       .def_property_readonly("nonfinite", [](Shared<Moments>& s) { return s.locked(&Moments::nonfinite); })
+      .def_property_readonly("samples", [](Shared<Moments>& s) { return s.locked(&Moments::samples); })
+      .def_property_readonly("single", [](Shared<Moments>& s) { return s.locked(&Moments::single); })
       .def_property_readonly("nbytes", [](Shared<Moments>& s) { return s.locked(&Moments::bytes); })
       .def("mean", [](Shared<Moments>& s) { return array(s.locked(&Moments::mean)); })
       .def(

@@ -115,7 +115,7 @@ void eigenvalues_of_a_full_matrix() {
 // Unbiased estimates from n rows of a rotated d = 3, as averages over all choices of four different rows:
 // (tr Sigma)^2 of |a - b|^2 |c - e|^2 / 4, tr(Sigma^2) of ((a - b)^T (c - e))^2 / 4.
 void corrected_ratio() {
-  constexpr int n = 7, d = 3;
+  constexpr int n = 11, d = 3;
   double x[n][d];
   unsigned state = 1;
   for (auto& row : x) {
@@ -143,7 +143,8 @@ void corrected_ratio() {
   const auto got = corrected_participation_ratio(spectrum(m.covariance()), n, m.fourth());
   CHECK(got.has_value());
   CHECK_NEAR(got.value_or(0), square_of_trace / trace_of_square, 1e-9);
-  CHECK(!corrected_participation_ratio({1.0}, 3, 1.0).has_value());
+  CHECK(!corrected_participation_ratio({1.0}, 9, 1.0).has_value());
+  CHECK_NEAR(corrected_participation_ratio({1.0, 1e-9}, 10, 30.0).value_or(0), 1.0, 0.0);
   CHECK(!corrected_participation_ratio({0.0}, 10, 0.0).has_value());
 }
 

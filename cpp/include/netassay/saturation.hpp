@@ -56,8 +56,9 @@ EffectiveDimension effective_dimension(const SquareMatrix& covariance);
 ///     tr(Sigma^2)^ = c [(n - 1) (n - 2) t2 + t1^2 - n Q]
 ///     (tr Sigma)^2^ = c [2 t2 + (n^2 - 3 n + 1) t1^2 - n Q]
 ///
-/// `eigenvalues` are those of the covariance of divisor n, `fourth` is sum |x - mean|^4. Nothing when n < 4 or when the
-/// estimate of tr(Sigma^2) is not positive.
+/// `eigenvalues` are those of the covariance of divisor n, `fourth` is sum |x - mean|^4. The ratio is bounded to
+/// [1, d]. Nothing when n < 10 (the ratio of two estimates then scatters over many times d) or when the estimate of
+/// tr(Sigma^2) is not positive.
 std::optional<double> corrected_participation_ratio(const std::vector<double>& eigenvalues, index_t n, double fourth);
 
 }  // namespace netassay

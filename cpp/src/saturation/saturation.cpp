@@ -12,6 +12,9 @@
 namespace netassay {
 namespace {
 
+// Rows below which the ratio of two unbiased estimates scatters over many times the width.
+constexpr index_t kLeastCorrected = 10;
+
 void require_spectrum(const std::vector<double>& eigenvalues, const char* function) {
   NETASSAY_REQUIRE(!eigenvalues.empty(), ShapeError, function, ": got no eigenvalues, expected at least one");
   for (std::size_t i = 0; i < eigenvalues.size(); ++i) {
@@ -94,7 +97,7 @@ EffectiveDimension effective_dimension(const SquareMatrix& covariance) {
 
 std::optional<double> corrected_participation_ratio(const std::vector<double>& eigenvalues, index_t n, double fourth) {
   require_spectrum(eigenvalues, "corrected_participation_ratio");
-  if (n < 4 || eigenvalues.front() == 0) return std::nullopt;
+  if (n < kLeastCorrected || eigenvalues.front() == 0) return std::nullopt;
   const auto rows = static_cast<double>(n);
   const double unit = eigenvalues.front();
   const double unbiased = rows / (rows - 1);
@@ -107,7 +110,7 @@ std::optional<double> corrected_participation_ratio(const std::vector<double>& e
   const double trace_of_square = (rows - 1) * (rows - 2) * t2 + t1 * t1 - rows * q;
   const double square_of_trace = 2 * t2 + (rows * rows - 3 * rows + 1) * t1 * t1 - rows * q;
   if (!(trace_of_square > 0)) return std::nullopt;
-  return square_of_trace / trace_of_square;
+  return std::clamp(square_of_trace / trace_of_square, 1.0, static_cast<double>(eigenvalues.size()));
 }
 
 }  // namespace netassay

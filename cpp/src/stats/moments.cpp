@@ -35,7 +35,7 @@ struct Moments::State {
   index_t d;
   Options options;
   Folded folded;
-  index_t nonfinite = 0;
+  index_t nonfinite = 0, samples = 0, single = 0;
   RowBuffer<float> narrow;  // waiting rows, fewer than kBlock, in one of these or neither
   RowBuffer<double> wide;
 
@@ -78,6 +78,7 @@ struct Moments::State {
         finite = true;
         continue;
       }
+      if (std::is_same_v<W, float>) single += blocks * kBlock;
       reader.skip(blocks * kBlock - rows.rows());
       rows.clear();
     }
@@ -86,18 +87,21 @@ struct Moments::State {
 };
 
 template <class T>
-void Moments::take(const RowsView<const T>& x, const unsigned char* mask, const Execution& how) {
+void Moments::take(const RowsView<const T>& x, const unsigned char* mask, const Execution& how, index_t samples) {
   State& state = *state_;
   NETASSAY_REQUIRE(x.width() == state.d, ShapeError, "Moments.update: got rows of width ", x.width(), ", expected ",
                    state.d);
+  NETASSAY_REQUIRE(samples >= -1, ValueError, "Moments.update: got samples=", samples, ", expected at least 0");
   const Execution quick{thread_count(how.threads), {}};
   stats::RowReader<T> reader(x, mask);
   const auto run = [&](State& target, const Execution& execution) {
+    const index_t before = target.count();
     if (std::is_same_v<T, double> || state.options.precision == Precision::exact) {
       target.take<T, double>(reader, execution);
     } else if constexpr (!std::is_same_v<T, double>) {
       target.take<T, float>(reader, execution);
     }
+    target.samples += samples < 0 ? target.count() - before : samples;
   };
   const auto d = static_cast<double>(state.d);
   const index_t all = state.narrow.rows() + state.wide.rows() + reader.left(), folds = all / kBlock * kBlock;
@@ -128,17 +132,18 @@ Moments& Moments::operator=(Moments other) noexcept {
 }
 Moments::~Moments() = default;
 
-void Moments::update(const RowsView<const double>& x, const unsigned char* mask, const Execution& how) {
-  take(x, mask, how);
+void Moments::update(const RowsView<const double>& x, const unsigned char* mask, const Execution& how,
+                     index_t samples) {
+  take(x, mask, how, samples);
 }
-void Moments::update(const RowsView<const float>& x, const unsigned char* mask, const Execution& how) {
-  take(x, mask, how);
+void Moments::update(const RowsView<const float>& x, const unsigned char* mask, const Execution& how, index_t samples) {
+  take(x, mask, how, samples);
 }
-void Moments::update(const RowsView<const bf16>& x, const unsigned char* mask, const Execution& how) {
-  take(x, mask, how);
+void Moments::update(const RowsView<const bf16>& x, const unsigned char* mask, const Execution& how, index_t samples) {
+  take(x, mask, how, samples);
 }
-void Moments::update(const RowsView<const f16>& x, const unsigned char* mask, const Execution& how) {
-  take(x, mask, how);
+void Moments::update(const RowsView<const f16>& x, const unsigned char* mask, const Execution& how, index_t samples) {
+  take(x, mask, how, samples);
 }
 
 void Moments::merge(const Moments& other, const Execution& how) {
@@ -161,11 +166,13 @@ void Moments::merge(const Moments& other, const Execution& how) {
   append(theirs.narrow);
   append(theirs.wide);
   mine.nonfinite += theirs.nonfinite;
+  mine.samples += theirs.samples;
+  mine.single += theirs.single;
 }
 
 void Moments::clear() {
   state_->folded.clear();
-  state_->nonfinite = 0;
+  state_->nonfinite = state_->samples = state_->single = 0;
   state_->narrow.clear();
   state_->wide.clear();
 }
@@ -174,6 +181,8 @@ index_t Moments::width() const { return state_->d; }
 const Moments::Options& Moments::options() const { return state_->options; }
 index_t Moments::count() const { return state_->count(); }
 index_t Moments::nonfinite() const { return state_->nonfinite; }
+index_t Moments::samples() const { return state_->samples; }
+index_t Moments::single() const { return state_->single; }
 
 std::vector<double> Moments::mean() const {
   const State& s = *state_;
@@ -227,6 +236,8 @@ Moments::Parts Moments::parts() const {
   p.options = s.options;
   p.folded = s.folded.n;
   p.nonfinite = s.nonfinite;
+  p.samples = s.samples;
+  p.single = s.single;
   p.fourth = s.folded.fourth;
   if (s.folded.n > 0) {
     p.pivot = s.folded.pivot;
@@ -246,6 +257,9 @@ Moments Moments::from_parts(const Parts& p) {
   const std::size_t expected = p.folded > 0 ? d : 0;
   NETASSAY_REQUIRE(p.folded >= 0 && p.nonfinite >= 0, ValueError, "Moments.from_parts: got counts ", p.folded, " and ",
                    p.nonfinite, ", expected at least 0");
+  NETASSAY_REQUIRE(p.samples >= 0 && p.single >= 0 && p.single <= p.folded, ValueError, "Moments.from_parts: got ",
+                   p.samples, " samples and ", p.single, " rows in float32 of ", p.folded,
+                   ", expected at least 0 and no more than there are");
   NETASSAY_REQUIRE(p.pivot.size() == expected && p.offset.size() == expected && p.scatter.size() == expected * d &&
                        p.third.size() == (p.options.fourth ? expected : 0),
                    ShapeError, "Moments.from_parts: got pivot, offset, scatter and third of sizes ", p.pivot.size(),
@@ -269,6 +283,8 @@ Moments Moments::from_parts(const Parts& p) {
                      p.scatter[j * d + j], " at ", j, " of its diagonal, expected at least 0");
   }
   s.nonfinite = p.nonfinite;
+  s.samples = p.samples;
+  s.single = p.single;
   if (p.folded > 0) {
     s.folded.allocate();
     s.folded.n = p.folded;

@@ -67,11 +67,16 @@ class Moments {
   ~Moments();
 
   /// Takes rows (n, width). mask: n bytes, zero leaves the row out; null keeps all.
-  /// Throws ShapeError for another width.
-  void update(const RowsView<const double>& x, const unsigned char* mask = nullptr, const Execution& how = {});
-  void update(const RowsView<const float>& x, const unsigned char* mask = nullptr, const Execution& how = {});
-  void update(const RowsView<const bf16>& x, const unsigned char* mask = nullptr, const Execution& how = {});
-  void update(const RowsView<const f16>& x, const unsigned char* mask = nullptr, const Execution& how = {});
+  /// samples: how many samples (images, sequences) the rows come from; -1: every row taken is one.
+  /// Throws ShapeError for another width, ValueError for samples < -1.
+  void update(const RowsView<const double>& x, const unsigned char* mask = nullptr, const Execution& how = {},
+              index_t samples = -1);
+  void update(const RowsView<const float>& x, const unsigned char* mask = nullptr, const Execution& how = {},
+              index_t samples = -1);
+  void update(const RowsView<const bf16>& x, const unsigned char* mask = nullptr, const Execution& how = {},
+              index_t samples = -1);
+  void update(const RowsView<const f16>& x, const unsigned char* mask = nullptr, const Execution& how = {},
+              index_t samples = -1);
 
   /// Takes all that `other` has seen. Throws ShapeError (width) or ValueError (precision, fourth) if they differ.
   void merge(const Moments& other, const Execution& how = {});
@@ -84,6 +89,9 @@ class Moments {
   /// Rows taken, and rows left out for a NaN or an infinity.
   index_t count() const;
   index_t nonfinite() const;
+  /// Samples that the rows come from, and how many of the rows were multiplied in float32.
+  index_t samples() const;
+  index_t single() const;
   /// (width), zeros when empty.
   std::vector<double> mean() const;
   /// (width, width), about the mean.
@@ -103,6 +111,8 @@ class Moments {
     Options options{};
     index_t folded = 0;  // rows in mean and scatter
     index_t nonfinite = 0;
+    index_t samples = 0;
+    index_t single = 0;                 // of the folded rows, those multiplied in float32
     std::vector<double> pivot, offset;  // mean = pivot + offset, (width) or empty
     std::vector<double> scatter;        // (width, width) or empty
     double fourth = 0;
@@ -117,7 +127,7 @@ class Moments {
  private:
   struct State;
   template <class T>
-  void take(const RowsView<const T>& x, const unsigned char* mask, const Execution& how);
+  void take(const RowsView<const T>& x, const unsigned char* mask, const Execution& how, index_t samples);
   std::unique_ptr<State> state_;
 };
 
