@@ -144,7 +144,7 @@ void corrected_ratio() {
   CHECK(got.has_value());
   CHECK_NEAR(got.value_or(0), square_of_trace / trace_of_square, 1e-9);
   CHECK(!corrected_participation_ratio({1.0}, 9, 1.0).has_value());
-  CHECK_NEAR(corrected_participation_ratio({1.0, 1e-9}, 10, 30.0).value_or(0), 1.0, 0.0);
+  CHECK_NEAR(corrected_participation_ratio({1.0, 1.0}, 10, 150.0).value_or(0), 2.0, 0.0);  // 11.8 by the formula
   CHECK(!corrected_participation_ratio({0.0}, 10, 0.0).has_value());
 }
 

@@ -81,7 +81,8 @@ def moments(*batches: Any, width: int | None = None, **options: Any) -> na.Momen
 def bits(m: na.Moments) -> tuple[Any, ...]:
     fourth = m.fourth() if m.keeps_fourth else None
     kind = m.width, m.precision, m.keeps_fourth
-    return *kind, m.count, m.nonfinite, m.mean.tobytes(), m.scatter.tobytes(), fourth
+    seen = m.count, m.nonfinite
+    return *kind, *seen, m.mean.tobytes(), m.scatter.tobytes(), fourth, *map(bits, m.halves() or ())
 
 
 def future(m: na.Moments) -> tuple[Any, ...]:

@@ -39,6 +39,7 @@ def saturation(value: float | None = 0.5, *, width: int = 64, n: int = 4096, **o
         "width": width,
         "delta": 0.99,
         "eigenvalues": np.linspace(1.0, 0.1, width),
+        "rows": n,
         "samples": n,
         "flags": (),
     }
@@ -52,6 +53,7 @@ def dimension(value: float = 12.25, *, n: int = 4096, **other: Any) -> Effective
         "participation_ratio_corrected": None,
         "stable_rank": 3.0,
         "effective_rank": 20.0,
+        "rows": n,
         "samples": n,
         "flags": (),
     }

@@ -284,7 +284,7 @@ def test_only_what_both_have_is_compared_and_a_checkpoint_is_measured_for_that(a
 
 def test_other_measures_are_compared_by_their_reports() -> None:
     def report(value: float | None) -> Report:
-        layer = Saturation(value, 3, 4, 0.99, np.ones(4), 100, () if value else ("too_few_rows",))
+        layer = Saturation(value, 3, 4, 0.99, np.ones(4), 100, 100, () if value else ("too_few_rows",))
         rows = (Row("fc", 0, "train", "Linear", (4, 2), 8, 7, {"saturation": layer, "effective_dimension": None}),)
         return Report(rows, totals={"parameters": 8, "network": {"count": 4}, "name": "x", "saturation": {"mean": 0.5}})
 

@@ -62,10 +62,10 @@ def test_the_demo_prints_its_table_and_writes_its_report(finished: Path, capsys:
         assert 0 < row.saturation.value <= 1
         assert 1 <= row.effective_dimension.value <= row.saturation.width
     train, held_out = 1347, 450
-    assert report["conv1", "train"].saturation.samples == train * 64
-    assert report["conv1", "eval"].saturation.samples == held_out * 64
-    assert report["linear", "train"].saturation.samples == train
-    assert report["linear", "eval"].saturation.samples == held_out
+    assert report["conv1", "train"].saturation.rows == train * 64
+    assert report["conv1", "eval"].saturation.rows == held_out * 64
+    assert report["linear", "train"].saturation.rows == train
+    assert report["linear", "eval"].saturation.rows == held_out
     assert {skipped.name.split(".")[0] for skipped in report.coverage.skipped} == {
         *(f"norm{i}" for i in (1, 2, 3, 4)),
         "linear",  # its bias

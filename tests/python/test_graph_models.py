@@ -349,5 +349,5 @@ def test_a_watched_model_is_traced_and_the_watch_sees_none_of_it() -> None:
         assert content(graph_of(model, data(1, 6))) == content(plain)
         model(data(24, 6))
         report = watch.report()
-    assert report["fc1"].saturation.samples == 64
+    assert report["fc1"].saturation.rows == 64
     assert [row.calls for row in report] == [2, 2, 2]

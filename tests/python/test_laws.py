@@ -70,7 +70,7 @@ def feed(state: Any, *batches: Any, threads: int | None = None) -> Any:
 def look(state: State) -> Any:
     """All that a state holds, bit for bit."""
     if isinstance(state, na.Moments):
-        return of_moments.bits(state)
+        return *of_moments.bits(state), state.samples, state.single
     return state.config(), {name: array.tobytes() for name, array in state.tensors().items()}
 
 
@@ -91,7 +91,7 @@ def cut(x: Any, points: Sequence[int]) -> list[Any]:
 # ---- the states ----
 
 
-def moments(dtype: str, precision: str = "high", fourth: bool = False) -> Kind:
+def moments(dtype: str, precision: str = "high", fourth: bool = False, halves: bool = False) -> Kind:
     def data(n: int, seed: int) -> Data:
         x = of_moments.rows(n, 5, seed=seed)
         if n > 1:
@@ -104,7 +104,7 @@ def moments(dtype: str, precision: str = "high", fourth: bool = False) -> Kind:
         spread = float(np.sum(y * y) + len(y) * np.max(np.sum(y * y, axis=1)))
         of_moments.assert_close(m, x, 4 * of_moments.tolerance(dtype, precision, len(x)), spread)
 
-    make = lambda: na.Moments(5, precision=precision, fourth=fourth)  # noqa: E731
+    make = lambda: na.Moments(5, precision=precision, fourth=fourth, halves=halves)  # noqa: E731
     return Kind(make, data, near, sizes=(0, 1, 5, 1023, 1024, 1500))
 
 
@@ -141,6 +141,7 @@ KINDS: dict[str, Kind] = {
     "Moments, float32": moments("float32"),
     "Moments, bfloat16": moments("bfloat16"),
     "Moments, float16": moments("float16"),
+    "Moments, halves": moments("float32", halves=True),
     "Moments, exact": moments("float32", "exact"),
     "Moments, fourth": moments("float32", fourth=True),
     "Moments, exact, fourth": moments("float64", "exact", fourth=True),

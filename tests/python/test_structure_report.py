@@ -249,6 +249,7 @@ def ran(name: str, saturation: float, **algebra: Any) -> Row:
         width=64,
         delta=0.99,
         eigenvalues=np.linspace(1.0, 0.1, 64),
+        rows=4096,
         samples=4096,
         flags=(),
     )

@@ -61,6 +61,20 @@ def dimension(eig: F64, delta: float = 0.99) -> int:
     return next((k for k in range(1, len(eig) + 1) if t > 0 and math.fsum(eig[:k]) / t >= delta - 1e-12), 0)
 
 
+def held_out(a: np.ndarray, b: np.ndarray, delta: float = 0.99) -> int:
+    """Least k such that b's variances along the first k eigenvectors of a's covariance are delta of all of them.
+
+    Where a has no variance its directions are in no order: each has the mean of b's variances along them.
+    """
+    eig, vectors = np.linalg.eigh(covariance(a))
+    along = np.diag(vectors.T @ covariance(b) @ vectors)[::-1].copy()
+    rank = int((eig > 1e-9 * eig[-1]).sum())
+    if rank < len(along):
+        along[rank:] = along[rank:].mean()
+    t = math.fsum(along)
+    return next(k for k in range(len(along) + 1) if math.fsum(along[:k]) >= (delta - 1e-12) * t)
+
+
 def saturation(eig: F64, delta: float = 0.99) -> float:
     return dimension(eig, delta) / len(eig)
 
@@ -109,7 +123,7 @@ def participation_ratio_corrected(x: np.ndarray) -> float:
 
 
 def rankme(x: np.ndarray) -> float:
-    """exp(-sum p ln p), p = s / sum s + 1e-7, s the singular values of the uncentred rows."""
+    """exp(-sum p ln p), p = s / sum s + 1e-7, s the min(n, d) singular values of the uncentred rows."""
     s = np.linalg.svd(x.astype(np.float64), compute_uv=False)
     return _exp_entropy(s / math.fsum(s) + 1e-7)
 

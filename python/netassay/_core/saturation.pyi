@@ -6,8 +6,15 @@ from numpy.typing import NDArray
 class Moments:
     def __init__(self, width: int, *, precision: str, fourth: bool, memory: float) -> None: ...
     def update(
-        self, x: NDArray[Any], dtype: str, *, layout: str, mask: NDArray[np.bool_] | None = None, samples: int = -1,
-        poll: bool = True, threads: int = 0,
+        self,
+        x: NDArray[Any],
+        dtype: str,
+        *,
+        layout: str,
+        mask: NDArray[np.bool_] | None = None,
+        samples: int = -1,
+        poll: bool = True,
+        threads: int = 0,
     ) -> None: ...
     def merge(self, other: Moments, *, threads: int = 0) -> None: ...
     def clear(self) -> None: ...

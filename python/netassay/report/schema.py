@@ -164,6 +164,8 @@ def _value(kind: Any, about: Mapping[str, Any], where: str) -> dict[str, Any]:
         return _array(kind, about, limits)
     if origin is tuple and args[-1] is Ellipsis:
         return {"type": "array", "items": _value(args[0], about, where)}
+    if origin is tuple and len(set(args)) == 1:
+        return {"type": "array", "items": _value(args[0], about, where), "minItems": len(args), "maxItems": len(args)}
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         members = {} if args[1] is Any else {"additionalProperties": _value(args[1], about, where)}
         return {"type": "object", **members}

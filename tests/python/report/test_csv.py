@@ -51,7 +51,7 @@ def test_frame_has_the_columns_of_csv_with_typed_values(report: Report, tmp_path
     pytest.importorskip("pandas")
     rows = (row("a", measures={"saturation": saturation(n=2**60 + 1)}), row("b", measures={}))
     table = Report(rows).to_frame()
-    assert table["saturation.samples"].tolist()[0] == 2**60 + 1
+    assert table["saturation.rows"].tolist()[0] == 2**60 + 1
     assert table["saturation.value"].tolist()[0] == 0.5
     assert table["shape"].tolist() == [(64, 32), (64, 32)]
     report.to_csv(tmp_path / "r.csv")

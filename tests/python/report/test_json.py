@@ -108,12 +108,12 @@ def test_a_value_of_none_stays_none_and_adds_no_flag(tmp_path: Path) -> None:
 def test_integers_beyond_two_to_the_53_are_decimal_strings_and_come_back(tmp_path: Path, count: int, text: Any) -> None:
     report = Report((row(parameters=count, measures={"saturation": saturation(n=count)}),), totals={"n": count})
     data = report.to_dict()
-    assert data["layers"][0]["parameters"] == data["layers"][0]["saturation"]["samples"] == text
+    assert data["layers"][0]["parameters"] == data["layers"][0]["saturation"]["rows"] == text
     assert data["totals"]["n"] == text
     report.to_json(tmp_path / "r.json")
     loaded = Report.load(tmp_path / "r.json")
     assert loaded == report
-    assert (loaded["fc"].parameters, loaded["fc"].saturation.samples) == (count, count)
+    assert (loaded["fc"].parameters, loaded["fc"].saturation.rows) == (count, count)
 
 
 def test_numpy_values_become_plain_json_values() -> None:
@@ -232,7 +232,7 @@ def test_a_missing_file_raises_file_not_found(tmp_path: Path) -> None:
 
 
 def test_null_is_nan_where_a_number_must_be_and_none_where_it_may_be_absent() -> None:
-    values = {"value": None, "samples": 3, "flags": [FLAG]}
+    values = {"value": None, "rows": 3, "samples": 3, "flags": [FLAG]}
     assert math.isnan(parse.decode(RankMe, values, "here").value)
     fields = {f.name: None for f in dataclasses.fields(EffectiveDimension)} | {"flags": [FLAG]}
     assert parse.decode(EffectiveDimension, fields, "here").participation_ratio_corrected is None

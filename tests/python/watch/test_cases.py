@@ -53,14 +53,14 @@ def with_spectrum(eigenvalues: np.ndarray) -> torch.Tensor:
 def test_6400_isotropic_rows_then_a_batch_of_10_have_dimension_64() -> None:
     batches = [data(64, 64, seed=seed, dtype=F64) for seed in range(100)]
     row = passed(*batches, data(10, 64, seed=100, dtype=F64))
-    assert row.saturation.samples == 6410
+    assert row.saturation.rows == 6410
     assert (row.saturation.dimension, row.saturation.value) == (64, 1.0)
 
 
 def test_a_last_batch_of_one_row_accumulates() -> None:
     whole = data(65, 8, dtype=F64)
     row = passed(whole[:64], whole[64:], precision="exact")
-    assert row.saturation.samples == 65
+    assert row.saturation.rows == 65
     expected = np.linalg.eigvalsh(np.cov(whole.numpy().T, bias=True))[::-1]
     np.testing.assert_allclose(row.saturation.eigenvalues, expected, rtol=1e-9)
 
@@ -104,7 +104,7 @@ def test_a_row_with_one_nan_or_infinity_is_left_out_and_counted(bad: float) -> N
     clean = passed(batch[torch.arange(40) != 7])
     batch[7, 3] = bad  # the identity's zeros times an infinity are NaN: the row stays bad
     row = passed(batch)
-    assert row.saturation.samples == 39
+    assert row.saturation.rows == 39
     assert "nonfinite" in row.saturation.flags
     assert "nonfinite" not in clean.saturation.flags
     np.testing.assert_array_equal(row.saturation.eigenvalues, clean.saturation.eigenvalues)
@@ -147,7 +147,7 @@ def test_a_layer_used_twice_has_20_rows_of_10_in_one_state_two_calls_and_one_hoo
         assert len(model.inner._forward_hooks) == 1
         model(data(10, 4))
     row = watch.report()["inner"]
-    assert (row.saturation.samples, row.calls) == (20, 2)
+    assert (row.saturation.rows, row.calls) == (20, 2)
     assert [r.name for r in watch.report().layers] == ["inner"]
 
 
@@ -274,7 +274,7 @@ def test_a_linear_on_4_10_8_to_6_has_40_rows_of_width_6() -> None:
     with na.watch(model) as watch:
         model(data(4, 10, 8))
     row = watch.report()["inner"]
-    assert (row.saturation.samples, row.saturation.width) == (40, 6)
+    assert (row.saturation.rows, row.saturation.width) == (40, 6)
 
 
 def test_a_one_dimensional_input_to_a_linear_is_one_row() -> None:
@@ -285,7 +285,7 @@ def test_a_one_dimensional_input_to_a_linear_is_one_row() -> None:
         assert row.saturation.value is None
         assert "too_few_rows" in row.saturation.flags
         model(data(8, seed=1))
-    assert watch.report()["inner"].saturation.samples == 2
+    assert watch.report()["inner"].saturation.rows == 2
 
 
 def test_channels_last_with_flatten_works_and_equals_the_contiguous_one() -> None:

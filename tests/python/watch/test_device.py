@@ -208,7 +208,7 @@ def test_a_watch_on_a_device_measures_what_the_layers_put_out(positions: str) ->
         "flatten": maps.reshape(len(maps), -1),
     }
     assert_is_state_of(watch.states["0", "train"], rows[positions])
-    assert watch.report()["0"].saturation.samples == len(rows[positions])
+    assert watch.report()["0"].saturation.rows == len(rows[positions])
 
 
 @pytest.mark.usefixtures("on_device")

@@ -36,7 +36,7 @@ def test_a_pass_that_raises_leaves_nothing_behind_and_the_next_is_fine(
                     model(data(10, 4, seed=1))
                 assert raised.value is error
                 assert counts(watch) == {min(10, options.get("max_rows", 10))}
-                assert watch.report()["first"].saturation.samples == watch.report()["second"].saturation.samples
+                assert watch.report()["first"].saturation.rows == watch.report()["second"].saturation.rows
             model(data(10, 4, seed=2))
         return watch
 

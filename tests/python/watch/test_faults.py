@@ -187,10 +187,10 @@ def test_a_layer_switched_off_on_its_way_keeps_its_rows_and_a_note_says_that_the
             model(data(8, 6, seed=seed))
         report = watch.report()
         assert calls == [5]
-        assert report["fc2"].saturation.samples == 16
-        assert report["fc1"].saturation.samples == 80
+        assert report["fc2"].saturation.rows == 16
+        assert report["fc1"].saturation.rows == 80
         assert any("fc2" in note and "injected fault" in note and "off" in note for note in report.coverage.notes)
         monkeypatch.undo()
         watch.reset()
         model(data(8, 6))
-    assert watch.report()["fc2"].saturation.samples == 8
+    assert watch.report()["fc2"].saturation.rows == 8

@@ -100,8 +100,8 @@ def test_a_report_outlives_the_watch_and_does_not_follow_it() -> None:
         model(data(4, 6))
         report = watch.report()
         model(data(4, 6, seed=1))
-    assert report["fc1"].saturation.samples == 4
-    assert watch.report()["fc1"].saturation.samples == 8
+    assert report["fc1"].saturation.rows == 4
+    assert watch.report()["fc1"].saturation.rows == 8
 
 
 # --- the life of a watch ------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_nothing_is_recorded_while_paused_and_after_closing() -> None:
     model(data(7, 6))
     assert {state.count for state in watch.states.values()} == {10}
     watch.close()
-    assert watch.report()["fc1"].saturation.samples == 10
+    assert watch.report()["fc1"].saturation.rows == 10
     with pytest.raises(RuntimeError, match="closed"):
         watch.resume()
 
@@ -160,7 +160,7 @@ def test_states_can_be_merged_and_used_on_their_own() -> None:
     both = first_half.states["fc1", "eval"] + second_half.states["fc1", "eval"]
     expected = whole.states["fc1", "eval"].scatter
     assert np.linalg.norm(both.scatter - expected) <= EXACT * np.linalg.norm(expected)
-    assert na.saturation.saturation(both).samples == 80
+    assert na.saturation.saturation(both).rows == 80
 
 
 def test_a_state_handed_out_does_not_disturb_the_watch() -> None:

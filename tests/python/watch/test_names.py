@@ -44,7 +44,7 @@ def test_a_module_with_two_names_is_one_layer_and_its_alias_is_listed() -> None:
             model(data(10, 4))
         report = watch.report()
         assert [row.name for row in report.layers] == ["first"]
-        assert report["first"].saturation.samples == 20
+        assert report["first"].saturation.rows == 20
         assert "several_calls" in report["first"].saturation.flags
         assert dict(report.coverage.aliases) == {"first": ("second",)}
         with pytest.raises(KeyError, match="same as 'first'"):

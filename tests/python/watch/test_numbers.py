@@ -124,7 +124,7 @@ def test_one_row_keeps_its_place_in_the_report_with_value_none() -> None:
     with na.watch(model) as watch:
         model(data(1, 4))
     row = watch.report()["0"]
-    assert (row.saturation.value, row.effective_dimension.value, row.saturation.samples) == (None, None, 1)
+    assert (row.saturation.value, row.effective_dimension.value, row.saturation.rows) == (None, None, 1)
     assert row.saturation.flags == ("too_few_rows",)
     assert "0" in str(watch.report())
 

@@ -89,7 +89,7 @@ def test_an_output_that_cannot_be_read_is_left_out_with_its_reason(name: str) ->
             model(data(8, 4))
     report = watch.report()
     assert [row.name for row in report.layers] == ["layer"]
-    assert report["layer"].saturation.samples == 40
+    assert report["layer"].saturation.rows == 40
     assert re.search(reason, reasons(report)["odd"])
 
 
@@ -134,8 +134,8 @@ def test_a_lazy_layer_is_measured_as_the_layer_it_becomes() -> None:
         model[:2](data(8, 4))
         model[2](data(8, 4, 6))
     report = watch.report()
-    assert (report["0"].kind, report["0"].shape, report["0"].saturation.samples) == ("Linear", (5, 4), 8)
-    assert (report["2"].kind, report["2"].saturation.samples) == ("Conv1d", 48)
+    assert (report["0"].kind, report["0"].shape, report["0"].saturation.rows) == ("Linear", (5, 4), 8)
+    assert (report["2"].kind, report["2"].saturation.rows) == ("Conv1d", 48)
     assert report.coverage.parameters_total == 25 + 15
 
 

@@ -122,9 +122,9 @@ def test_max_rows_is_flagged_only_where_it_left_rows_out() -> None:
     with na.watch(model, max_rows=20) as watch, torch.no_grad():
         model(data(4, 1, 3, 3))
     report = watch.report()
-    assert report["0"].saturation.samples == 20
+    assert report["0"].saturation.rows == 20
     assert "sampled" in report["0"].saturation.flags
-    assert report["2"].saturation.samples == 4
+    assert report["2"].saturation.rows == 4
     assert "sampled" not in report["2"].saturation.flags
 
 
@@ -167,7 +167,7 @@ def test_a_layer_whose_rows_the_mask_does_not_fit_is_measured_whole_and_flagged(
     with na.watch(model, mask=lambda x: keep) as watch:
         model(data(5, 6, 3))
     report = watch.report()
-    assert (report["tokens"].saturation.samples, report["pooled"].saturation.samples) == (20, 5)
+    assert (report["tokens"].saturation.rows, report["pooled"].saturation.rows) == (20, 5)
     assert "unmasked" in report["pooled"].saturation.flags
     assert "unmasked" not in report["tokens"].saturation.flags
 

@@ -72,7 +72,7 @@ def _collapsed(rows: Iterable[Row]) -> Iterator[Finding]:
 def _constant(row: Row) -> int | None:
     """How many rows or samples say that a row is of a layer that has collapsed; None: it has not."""
     if row.saturation is not None and "constant" in row.saturation.flags:
-        return int(row.saturation.samples or 0)
+        return int(row.saturation.rows or 0)
     off = row.complexity is not None and row.complexity.dead == 1
     return int(row.complexity.samples) if off else None
 

@@ -80,7 +80,7 @@ def listed(flags: Iterable[str]) -> str | None:
 
 def rows_used(row: Row) -> Any:
     """A cell: rows of activations behind the first result that counts them."""
-    used = (getattr(result, "samples", None) for result in row.measures.values())
+    used = (getattr(result, "rows", getattr(result, "samples", None)) for result in row.measures.values())
     return next((n for n in used if n is not None), None)
 
 

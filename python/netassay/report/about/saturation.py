@@ -12,7 +12,7 @@ from netassay.report.kinds import finding
 from netassay.report.rows import Finding, Row, arrange
 
 TAIL_SHARE = 0.5
-_ROWS = "samples"  # the field of a result that counts rows
+_ROWS = "rows"  # the field of a result that counts rows
 #: Flags of a saturation that no comparison of layers may rest on.
 UNSURE = frozenset({"constant", "few_rows", "few_samples", "nonfinite", "overflow", "too_few_rows"})
 

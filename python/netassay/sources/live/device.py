@@ -42,12 +42,12 @@ class DeviceMoments:
         # A state may be made inside the user's inference_mode and updated outside it.
         with torch.inference_mode(False):
             self.count = torch.zeros((), dtype=torch.int64, device=device)
-            self.nonfinite = torch.zeros((), dtype=torch.int64, device=device)
+            self.nonfinite, self.samples, self.single = torch.zeros((3,), dtype=torch.int64, device=device).unbind()
             self.mean = torch.zeros(width, dtype=torch.float64, device=device)
             self.scatter = torch.zeros((width, width), dtype=torch.float64, device=device)
 
-    def update(self, x: Tensor, *, layout: str, rows: np.ndarray[Any, Any] | None) -> None:
-        """Takes the rows of x; `rows` numbers those to be kept, None keeps all."""
+    def update(self, x: Tensor, *, layout: str, rows: np.ndarray[Any, Any] | None, samples: int = -1) -> None:
+        """Takes the rows of x; `rows` numbers those to be kept, None keeps all; `samples` -1: each row is one."""
         import torch
 
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), full_float32(self.device):
@@ -72,6 +72,8 @@ class DeviceMoments:
             scatter -= torch.outer(rest, rest) * rows_taken
             self._fold(count, pivot.double() + rest, scatter)
             self.nonfinite += len(flat) - count
+            self.samples += count if samples < 0 else samples
+            self.single += 0 if wide else count
 
     def merge(self, other: DeviceMoments) -> None:
         """Takes all that `other` has seen."""
@@ -80,6 +82,8 @@ class DeviceMoments:
         with torch.inference_mode():
             self._fold(other.count, other.mean, other.scatter)
             self.nonfinite += other.nonfinite
+            self.samples += other.samples
+            self.single += other.single
 
     def _fold(self, count: Tensor, mean: Tensor, scatter: Tensor) -> None:
         import torch
@@ -96,7 +100,7 @@ class DeviceMoments:
         count = int(self.count)
         empty = np.zeros((0, self.width))
         tensors = {
-            "counts": np.array([count, int(self.nonfinite)], dtype=np.int64),
+            "counts": np.array([count, int(self.nonfinite), int(self.samples), int(self.single)], dtype=np.int64),
             "fourth": np.zeros(1),
             "pivot": self.mean.cpu().numpy() if count else np.zeros(0),
             "offset": np.zeros(self.width if count else 0),
@@ -105,7 +109,8 @@ class DeviceMoments:
             "waiting_narrow": empty.astype(np.float32),
             "waiting_wide": empty,
         }
-        return Moments.from_tensors({"width": self.width, "precision": self.precision, "fourth": False}, tensors)
+        config = {"width": self.width, "precision": self.precision, "fourth": False, "halves": False}
+        return Moments.from_tensors(config, tensors)
 
     @classmethod
     def like(cls, source: Moments | DeviceMoments, device: torch.device) -> DeviceMoments:
@@ -119,7 +124,9 @@ class DeviceMoments:
             else:
                 mean, scatter = source.mean, source.scatter
             self.count += source.count if isinstance(source, Moments) else source.count.to(device)
-            self.nonfinite += source.nonfinite if isinstance(source, Moments) else source.nonfinite.to(device)
+            for name in ("nonfinite", "samples", "single"):
+                seen = getattr(source, name)
+                getattr(self, name).add_(seen if isinstance(source, Moments) else seen.to(device))
             self.mean += mean.to(device)
             self.scatter += scatter.to(device)
         return self

@@ -23,6 +23,7 @@ from netassay.network import Distribution
 from netassay.sources.live.device import DeviceMoments, DeviceSwitching
 from netassay.sources.live.rows import Rows
 from netassay.sources.live.sites import Site
+from netassay.stats.identity import counted
 from netassay.stats.moments import Moments, footprint
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class Observation:
 def on_host(tensor: Tensor) -> bool:
     """Whether a tensor is measured where it lies by the native core."""
     return tensor.device.type == "cpu"
+
+
+def _samples(rows: Rows, keep: Kept) -> int:
+    """How many samples keep a row; -1: every row is one."""
+    axes = rows.leading
+    if rows.time_first and len(axes) == 2:
+        return counted(axes[::-1], None if keep is None else keep.reshape(axes).T.reshape(-1), None)
+    return counted(axes, keep, None)
 
 
 class Probe(ABC):
@@ -133,9 +142,11 @@ class SaturationProbe(Probe):
     def update(self, state: Moments | DeviceMoments, seen: Observation) -> None:
         rows, keep = seen.rows, seen.keep
         if isinstance(state, DeviceMoments):
-            state.update(rows.tensor, layout=rows.layout, rows=None if keep is None else np.flatnonzero(keep))
+            kept = None if keep is None else np.flatnonzero(keep)
+            state.update(rows.tensor, layout=rows.layout, rows=kept, samples=_samples(rows, keep))
         else:
-            state.update(rows.tensor, layout=rows.layout, mask=keep)
+            samples = _samples(rows, keep)
+            state.update(rows.tensor, layout=rows.layout, mask=keep, samples=None if samples < 0 else samples)
 
     def join(
         self,
@@ -172,8 +183,12 @@ class SaturationProbe(Probe):
             flags = (why, "nonfinite") if moments.nonfinite else (why,)
             n, none = moments.count, np.zeros(0)
             return {
-                "saturation": _saturation.Saturation(None, None, moments.width, self.delta, none, n, flags),
-                "effective_dimension": _saturation.EffectiveDimension(None, None, None, None, None, n, flags),
+                "saturation": _saturation.Saturation(
+                    None, None, moments.width, self.delta, none, n, moments.samples, flags
+                ),
+                "effective_dimension": _saturation.EffectiveDimension(
+                    None, None, None, None, None, n, moments.samples, flags
+                ),
             }
         return {
             "saturation": _saturation.saturation(spectrum, self.delta),
