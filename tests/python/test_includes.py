@@ -22,7 +22,7 @@ NAMES = {
     "bit": "bit_cast bit_width countl_zero countr_zero rotl",
     "charconv": "from_chars",
     "chrono": "chrono",
-    "cmath": """abs ceil erfc exp exp2 ilogb isfinite isnan ldexp log log1p log2 nan pow signbit sqrt""",
+    "cmath": """abs ceil erfc exp exp2 ilogb isfinite isnan ldexp lgamma log log1p log2 nan pow signbit sqrt""",
     "compare": "strong_ordering",
     "csignal": "signal",
     "cstddef": "byte ptrdiff_t size_t",

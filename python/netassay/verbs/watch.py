@@ -28,6 +28,7 @@ from netassay.sources.live.recorder import Entry, Key, Positions, Recorder, Sett
 from netassay.verbs import watch_notes as notes
 from netassay.verbs import watch_report as summary
 from netassay.verbs.provenance import provenance
+from netassay.verbs.watch_seen import Seen
 
 if TYPE_CHECKING:
     from torch import nn
@@ -256,8 +257,8 @@ class Watch:
             self.reset()
         return report
 
-    def _seen(self) -> summary.Seen:
-        return summary.Seen(
+    def _seen(self) -> Seen:
+        return Seen(
             root=self._taps.root,
             layers=self._layers,
             wanted=self._shown if self._sees_sites else None,
@@ -396,6 +397,4 @@ def _check(settings: Settings) -> None:
 
 
 def _thresholds(given: object) -> bool:
-    return isinstance(given, Mapping) and all(
-        op in SMOOTH and real(at) and math.isfinite(at) for op, at in given.items()
-    )
+    return isinstance(given, Mapping) and all(op in SMOOTH and real(t) and math.isfinite(t) for op, t in given.items())

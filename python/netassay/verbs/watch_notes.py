@@ -10,7 +10,7 @@ from netassay.sources import layers as _layers
 
 if TYPE_CHECKING:
     from netassay.report.rows import Finding
-    from netassay.verbs.watch_report import Seen
+    from netassay.verbs.watch_seen import Seen
 
 COMPILED = "the model runs compiled: hooks may not run in it, and its nonlinearities are not seen; watch it uncompiled"
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +17,16 @@ from netassay.sources.live.probes import flagged
 from netassay.sources.live.recorder import Entry, Key
 from netassay.stats.moments import Moments
 from netassay.verbs import watch_notes as notes
+from netassay.verbs.watch_seen import NEVER_COMPILED, Seen
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from netassay.sources.live.hooks import Taps
-    from netassay.sources.live.recorder import Recorder
     from netassay.sources.patterns import Matcher
 
     Entries = Sequence[tuple[Key, Entry]]
 
-_NEVER = (
-    "never observed: its forward did not run as a module call while watched (a functional call such as F.linear,"
-    " .forward(), a compiled or scripted module, or an attention fast path)"
-)
 _NEVER_A_SITE = "never observed: it was not called in a pass of the model, or inside jit.script or another thread"
-_COMPILED = "never observed: the model runs compiled; watch it uncompiled"
 _SCRIPTED = "it runs inside jit.script, where nonlinearities are not seen"
 _INSIDE = "its nonlinearities run inside one kernel, where they cannot be counted"
 #: Flag of a total that is None because some layers were not finite.
@@ -41,33 +34,6 @@ _MISSING = "nonfinite_layers"
 _LOST = frozenset({"nonfinite", "overflow"})
 _NO_VALUE = object()
 _FAST_PATHS = {"MultiheadAttention", "TransformerEncoderLayer"}
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Where the states of a watch come from.
-
-    Attributes:
-        layers: those that were chosen, by patterns. wanted: of sites, None where none are looked for.
-    """
-
-    root: nn.Module
-    layers: Mapping[str, _layers.Layer]
-    wanted: Matcher | None
-    recorder: Recorder
-    taps: Taps
-    compiled: bool
-    patterns: Sequence[object] = ()
-
-    def modules(self) -> dict[str, nn.Module]:
-        """Every module of the model by its first name."""
-        return {name or _layers.ROOT: module for name, module in self.root.named_modules()}
-
-    def reason(self, name: str, never: str = _NEVER) -> str:
-        """Why a layer or a site has no result."""
-        if faults := self.taps.faults.get(name):
-            return f"failed: {faults[0]}"
-        return self.recorder.left_out.get(name) or (_COMPILED if self.compiled else never)
 
 
 def rows(entries: Entries, seen: Seen) -> tuple[Row, ...]:
@@ -290,11 +256,11 @@ def why_empty(seen: Seen) -> str:
     """Why there is nothing to report."""
     reasons = {seen.reason(name) for name in seen.layers}
     unseen = [one for one in _skipped(set(), seen) if one.name not in seen.layers]
-    general = (_NEVER_A_SITE, _COMPILED)  # which hold for many
+    general = (_NEVER_A_SITE, NEVER_COMPILED)  # which hold for many
     reasons |= {one.reason if one.reason in general else f"{one.name}: {one.reason}" for one in unseen}
     reasons |= {f"{place}: {errors[0]}" for place, errors in dict(seen.taps.faults).items()}
     if seen.wanted is not None and not seen.layers:
-        reasons.add(_COMPILED if seen.compiled else "no site was observed")
+        reasons.add(NEVER_COMPILED if seen.compiled else "no site was observed")
         reasons.update(_selecting_none(seen.wanted))
     reasons.update(notes.of_the_root(seen))
     passes = sum(count for mode, count in dict(seen.taps.passes).items() if mode in ("train", "eval"))

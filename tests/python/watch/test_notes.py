@@ -195,9 +195,9 @@ def test_a_star_chooses_the_linear_layers_of_gpt2() -> None:
         model(torch.arange(10).view(2, 5))
     report = watch.report()
     assert [(row.name, row.saturation.width, row.saturation.flags) for row in report.layers] == [
-        ("0", 6, ("few_rows",)),
-        ("1", 12, ("few_rows",)),
-        ("2", 6, ("few_rows",)),
+        ("0", 6, ("few_rows", "few_samples")),
+        ("1", 12, ("few_rows", "few_samples")),
+        ("2", 6, ("few_rows", "few_samples")),
     ]
     assert report.coverage.parameters_measured == report.coverage.parameters_total
 
