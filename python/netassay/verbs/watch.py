@@ -71,9 +71,9 @@ def watch(
 
     Args:
         layers: a glob on qualified names (fnmatch; * crosses dots), a module type, or a sequence of them. "!"
-            excludes, the last match wins. "*" (and other globs): linear, convolution, recurrent, embedding and
-            attention layers, parametrized ones too; others when a name without wildcards or a type names them, or
-            when a glob matches nothing else.
+            excludes, the last match wins. "*" (and other globs): linear (transformers' Conv1D too), convolution,
+            recurrent, embedding and attention layers, parametrized ones too; others when a name without wildcards or a
+            type names them, or when a glob matches nothing else.
         measures: of "saturation", "complexity", "network".
         sites: a glob on names of sites, or a sequence of them, "!" excludes; of complexity and neuron activations.
         positions: of maps (N, C, *S), for saturation: "all" makes every position a row, "mean" the spatial mean,
