@@ -12,7 +12,7 @@
 
 namespace netassay::graph {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// log2 of a sum of powers of two, each relative to the largest so far.
 class Log2Sum {

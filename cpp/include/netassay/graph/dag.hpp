@@ -114,7 +114,7 @@ std::vector<double> widest_paths(const Dag& dag, std::span<const double> gains, 
                                  const Execution& execution = {});
 
 /// The bytes that exact numbers of a call may take at once; more is LimitExceeded.
-constexpr std::size_t kPathBytes = std::size_t{1} << 30;
+inline constexpr std::size_t kPathBytes = std::size_t{1} << 30;
 
 /// The exact number of paths to each target, in the order given (none given: to every node); multiplicities: how many
 /// edges each stands for, 0 allowed. A number is dropped after its last use, unless it was asked for.
